@@ -1,0 +1,91 @@
+"""The contract of an actuator: observe what is really there, apply an absolute target, answer with what happened.
+
+Owns the result types, the port to the store of purchase intents, and the protocol; the contract suite runs on every actuator.
+An actuator never decides a number, and never trusts its memory over what it observes.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from controlplane.contracts.events import PoolStatus, Quote
+from controlplane.contracts.fleet import Offer
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The offer was changed by `change` replicas; `intent` names the numbered purchase intent, where one was used."""
+
+    change: int
+    intent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Nothing was done, for this reason (already there, minimum hold, dry run, an intent still open)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The supplier refused or failed. `unavailable`: no stock or quota, so the next offer should be tried at once."""
+
+    error: str
+    retryable: bool
+    unavailable: bool = False
+
+
+Result = Applied | Skipped | Failed
+
+
+class Actuator(Protocol):
+    """One kind of capacity. Methods raise only `SupplierError` from `observe` and `quote`; `apply` answers with a Result."""
+
+    async def observe(self, fleet: str, offer: Offer) -> PoolStatus:
+        """Return what the offer really holds for the fleet; open intents not yet seen count as pending."""
+        ...
+
+    async def apply(self, fleet: str, offer: Offer, target: int) -> Result:
+        """Make ready + pending of the offer be `target`. Applying one target twice changes nothing the second time."""
+        ...
+
+    async def quote(self, offer: Offer) -> Quote | None:
+        """Return the offer's price and stock now, None where the kind has no quotes."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A purchase that may have been asked for. `token` is the idempotency token the supplier gets; `revision` is the store's."""
+
+    fleet: str
+    offer: str
+    number: int
+    count: int
+    state: str
+    revision: int = 0
+
+    @property
+    def token(self) -> str:
+        """The supplier's idempotency token: one per intent, never derived from a decision."""
+        return f"tidegate-{self.fleet}-{self.offer}-{self.number}"
+
+
+class IntentStore(Protocol):
+    """Numbered purchase intents with compare-and-set, in NATS KV in production: written *before* the supplier is asked."""
+
+    async def latest(self, fleet: str, offer: str) -> Intent | None:
+        """Return the newest intent of an offer, None if there never was one."""
+        ...
+
+    async def put(self, intent: Intent) -> Intent:
+        """Write the intent as the successor of revision `intent.revision` (0: there was none); IntentConflict if another came first."""
+        ...
+
+
+class IntentConflict(Exception):
+    """Another writer changed the offer's intent: read it again and start over."""
