@@ -7,7 +7,7 @@ know folders or names. `controlplane.traces` calls these in order.
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped, unused-ignore]
 from numpy.typing import NDArray
 
 from controlplane.contracts.errors import TraceError
@@ -15,18 +15,24 @@ from controlplane.contracts.errors import TraceError
 Array = NDArray[np.float64]
 
 UNDATED_START_UNIX = 1736121600.0  # Monday 2025-01-06T00:00:00Z: where a trace that only counts seconds is put
+SUFFIXES = (".csv.gz", ".csv", ".parquet")
 MAX_GRID_ROWS = 5_000_000
 _LARGEST_OFFSET_SECONDS = 1e8  # smaller numbers count from the start of the trace, larger ones are unix seconds
 _MILLISECONDS_FROM = 1e11
 
 
+def stem_of(path: Path) -> str:
+    """Return a trace's name: the file's, without its suffix."""
+    return next(
+        (path.name[: -len(suffix)] for suffix in SUFFIXES if path.name.endswith(suffix)),
+        path.stem,
+    )
+
+
 def load(path: Path) -> pd.DataFrame:
     """Read a table as text (CSV) or as typed columns (Parquet); the index is the line in the file."""
     try:
-        if path.name.endswith(".parquet"):
-            table = pd.read_parquet(path)
-        else:
-            table = pd.read_csv(path, dtype=str, skip_blank_lines=False)
+        table = pd.read_parquet(path) if path.name.endswith(".parquet") else pd.read_csv(path, dtype=str, skip_blank_lines=False)
     except ImportError as error:
         raise TraceError(f"{path}: reading Parquet needs pyarrow; install it, or convert the file to CSV") from error
     except (ValueError, OSError, EOFError) as error:
@@ -36,6 +42,7 @@ def load(path: Path) -> pd.DataFrame:
 
 
 def pick_series(table: pd.DataFrame, path: Path, series: str) -> pd.DataFrame:
+    """Return the rows of one series of a file that holds several; the whole table where it holds one."""
     if "series" not in table.columns:
         if series:
             raise TraceError(f"{path}:1: no column 'series', so there is no series {series!r}; leave '#{series}' away")
@@ -47,10 +54,12 @@ def pick_series(table: pd.DataFrame, path: Path, series: str) -> pd.DataFrame:
 
 
 def first_of(names: tuple[str, ...], table: pd.DataFrame) -> str | None:
+    """Return the first of the names that is a column."""
     return next((name for name in names if name in table.columns), None)
 
 
 def first_numeric(table: pd.DataFrame, but: tuple[str | None, ...]) -> str | None:
+    """Return the first column, but for those given, that is mostly numbers."""
     numeric = (str(name) for name in table.columns if name not in but and pd.to_numeric(table[name], errors="coerce").notna().mean() > 0.5)
     return next(numeric, None)
 
@@ -62,6 +71,7 @@ def clean_rows(
     path: Path,
     problems: list[str],
 ) -> tuple[Array, Array]:
+    """Return (unix seconds, values) of the rows that have a time; a missing, negative or unreadable value is NaN."""
     times = _unix_seconds(table[time_name])
     bad = table.index[~np.isfinite(times)]
     if len(bad) and len(bad) >= 0.5 * len(table):
@@ -103,6 +113,7 @@ def _unix_seconds(column: pd.Series) -> Array:
 
 
 def in_order(times: Array, values: Array, problems: list[str]) -> tuple[Array, Array]:
+    """Sort by time and keep the first row of each time."""
     backwards = int((np.diff(times) < 0).sum())
     if backwards:
         problems.append(f"times run backwards {backwards} times; sorted")
@@ -115,6 +126,7 @@ def in_order(times: Array, values: Array, problems: list[str]) -> tuple[Array, A
 
 
 def step_of(times: Array, path: Path) -> float:
+    """Return the most frequent gap between rows, seconds."""
     if len(times) < 2:
         raise TraceError(f"{path}: {len(times)} usable rows; a trace needs two at the least, to know its step")
     gaps, counts = np.unique(np.round(np.diff(times), 3), return_counts=True)

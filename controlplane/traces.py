@@ -10,16 +10,15 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import platformdirs
 from numpy.typing import NDArray
 
 from controlplane.contracts.errors import TraceError
 from controlplane.trace_catalog import KNOWN_FILES, KnownFile
+from controlplane.trace_reading import SUFFIXES, clean_rows, first_numeric, first_of, in_order, load, on_grid, pick_series, stem_of, step_of
 
 Array = NDArray[np.float64]
 
-SUFFIXES = (".csv.gz", ".csv", ".parquet")
 TIME_COLUMNS = ("timestamp", "time", "t_s", "date", "datetime")
 COUNT_COLUMNS = ("requests", "new_users", "mentions", "passengers", "count", "value")
 RATE_SUFFIX = "_per_second"
@@ -76,7 +75,7 @@ class TraceInfo:
 
 
 def data_folders(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return where data is looked for: $TIDEGATE_DATA alone if set, else the user's data folder, then ../shared/data beside the checkout."""
+    """Return where data is looked for: $TIDEGATE_DATA alone if set, else the user's folder, then ../shared/data beside the checkout."""
     stated = environ.get("TIDEGATE_DATA", "").strip()
     if stated:
         return (Path(stated).expanduser(),)
@@ -139,14 +138,6 @@ def read_trace(
     return Trace(label, starts + step, step, rate, False, tuple(problems))
 
 
-def stem_of(path: Path) -> str:
-    """Return a trace's name: the file's, without its suffix."""
-    return next(
-        (path.name[: -len(suffix)] for suffix in SUFFIXES if path.name.endswith(suffix)),
-        path.stem,
-    )
-
-
 def _first_existing(entry: KnownFile, folders: tuple[Path, ...]) -> Path | None:
     return next(
         (folder / entry.file for folder in folders if (folder / entry.file).is_file()),
@@ -165,9 +156,10 @@ def _own_files(folders: tuple[Path, ...]) -> Iterator[tuple[Path, Path]]:
 
 
 def _known_info(entry: KnownFile, path: Path | None) -> TraceInfo:
+    digest = sha256(path.read_bytes()).hexdigest() if path else None
     return TraceInfo(
         entry.name, entry.file, entry.kind, entry.rows or None, entry.step_seconds, entry.span_seconds, entry.columns, entry.series,
-        str(entry.source), entry.source.url, entry.source.licence, entry.note, path, sha256(path.read_bytes()).hexdigest() if path else None,
+        str(entry.source), entry.source.url, entry.source.licence, entry.note, path, digest,
     )  # fmt: skip
 
 
