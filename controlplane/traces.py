@@ -15,13 +15,27 @@ from numpy.typing import NDArray
 
 from controlplane.contracts.errors import TraceError
 from controlplane.trace_catalog import KNOWN_FILES, KnownFile
-from controlplane.trace_reading import SUFFIXES, clean_rows, first_numeric, first_of, in_order, load, on_grid, pick_series, stem_of, step_of
+from controlplane.trace_reading import (
+    SUFFIXES,
+    UNDATED_START_UNIX,
+    clean_rows,
+    first_numeric,
+    first_of,
+    in_order,
+    load,
+    on_grid,
+    pick_series,
+    stem_of,
+    step_of,
+)
 
 Array = NDArray[np.float64]
 
 TIME_COLUMNS = ("timestamp", "time", "t_s", "date", "datetime")
 COUNT_COLUMNS = ("requests", "new_users", "mentions", "passengers", "count", "value")
 RATE_SUFFIX = "_per_second"
+
+__all__ = ["UNDATED_START_UNIX", "Array", "Trace", "TraceInfo", "data_folders", "find_trace", "list_traces", "read_trace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +111,8 @@ def find_trace(name_or_path: str, folders: tuple[Path, ...]) -> Path:
     asked = Path(name_or_path).expanduser()
     if asked.is_file():
         return asked
-    here = {info.name: info.path for info in list_traces(folders) if info.path is not None and info.kind == "trace"}
+    known = {entry.name: _first_existing(entry, folders) for entry in KNOWN_FILES if entry.kind == "trace"}
+    here = {name: path for name, path in known.items() if path} | {stem_of(path): path for _, path in _own_files(folders)}
     matches = [name_or_path] if name_or_path in here else [name for name in here if name.startswith(name_or_path)]
     if len(matches) == 1:
         return here[matches[0]]
