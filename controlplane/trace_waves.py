@@ -13,7 +13,7 @@ from controlplane.contracts.errors import TraceError
 from controlplane.traces import UNDATED_START_UNIX, Array, Trace, read_trace
 
 SIGNUPS = "mastodon_signups_2022_apr_1h"
-ONSET_MULTIPLE = 4.0
+ONSET_MULTIPLE = 2.0
 WAVE_SECONDS = 9 * 86400.0
 DEFAULT_RAMP_SECONDS = 1800.0
 DEFAULT_HALF_LIFE_SECONDS = 36000.0
@@ -52,7 +52,8 @@ def parametric_wave(
 def mastodon_wave(peak_multiple: float, folders: tuple[Path, ...] = ()) -> Wave:
     """Return the sign-up wave of April 2022 as a multiple of its own baseline, its excess scaled to `peak_multiple`.
 
-    The baseline is the median before the onset, which is the first hour above four times it. Nine days long; the last hour fades out.
+    The baseline is the median of the fortnight that ends a day before the peak; the onset is where the climb to the peak leaves twice
+    the baseline behind. Nine days long; the last hour fades out.
     Without the data file the wave is a parametric one, and says so (`synthetic`).
     """
     try:
@@ -62,8 +63,10 @@ def mastodon_wave(peak_multiple: float, folders: tuple[Path, ...] = ()) -> Wave:
     rate = signups.demand_per_second
     known = np.flatnonzero(np.isfinite(rate))
     rate = np.interp(np.arange(len(rate)), known, rate[known])
-    baseline = float(np.median(rate[: len(rate) // 2]))
-    onset = int(np.argmax(rate > ONSET_MULTIPLE * baseline))
+    peak = int(np.argmax(rate))
+    week = round(7 * _DAY / signups.step_seconds)
+    baseline = float(np.median(rate[max(0, peak - 2 * week) : peak - week // 7]))
+    onset = peak - int(np.argmax(rate[peak::-1] < ONSET_MULTIPLE * baseline)) + 1
     hours = round(WAVE_SECONDS / signups.step_seconds)
     ratio = rate[onset : onset + hours] / baseline
     excess = np.maximum(ratio - 1.0, 0.0) * (peak_multiple - 1.0) / (float(ratio.max()) - 1.0)
@@ -95,14 +98,14 @@ def synthetic_trace(seed: int, days: float = 7.0, step_seconds: float = 600.0, m
         bursts[start:] += rng.pareto(2.5) * 0.3 * np.exp(-np.arange(rows - start) * step_seconds / 1500.0)
     slow = np.exp(0.08 * _wander(rng, rows, step_seconds))
     demand = mean_per_second * np.clip(level, 0.3, 3.0) * slow * (daily + np.minimum(bursts, 4.0))
-    return Trace(f"synthetic-{seed}", time_unix, step_seconds, np.maximum(demand, 0.0), True)
+    return Trace(f"synthetic-{seed}", time_unix, step_seconds, np.maximum(demand, 0.0).astype(np.float64), True)
 
 
 def _wander(rng: np.random.Generator, rows: int, step_seconds: float) -> Array:
     """Return unit-variance noise whose memory fades over half an hour."""
     keep = float(np.exp(-step_seconds / 1800.0))
-    steps = rng.standard_normal(rows) * np.sqrt(1.0 - keep * keep)
-    noise = np.empty(rows)
+    steps = rng.standard_normal(rows) * float(np.sqrt(1.0 - keep * keep))
+    noise = np.empty(rows, dtype=np.float64)
     value = float(rng.standard_normal())
     for row in range(rows):
         value = keep * value + steps[row]
