@@ -87,7 +87,7 @@ def synthetic_trace(seed: int, days: float = 7.0, step_seconds: float = 600.0, m
     """Return a made-up trace from a seed: a daily shape, level shifts every few days, slow noise, and bursts that fade within the hour."""
     rng = np.random.default_rng(seed)
     rows = max(2, round(days * _DAY / step_seconds))
-    time_unix = UNDATED_START_UNIX + step_seconds * np.arange(1, rows + 1)
+    time_unix = UNDATED_START_UNIX + step_seconds * np.arange(1, rows + 1, dtype=np.float64)
     hour = (time_unix % _DAY) / 3600.0
     daily = 1.0 + 0.55 * np.sin((hour - 9.0) * np.pi / 12.0) + 0.15 * np.sin((hour - 4.0) * np.pi / 6.0)
     level = np.ones(rows)
