@@ -1,0 +1,65 @@
+"""A verdict as the Decision that travels: targets with their expiry, the evidence, and one sentence for a person.
+
+Owns nothing but this translation; it must not change a number. See `policies.decide` for where a verdict comes from.
+"""
+
+from controlplane.contracts.events import Decision, Tick
+from controlplane.contracts.units import from_unix
+from policies.decide import Verdict
+from policies.view import View
+
+EXPIRY_TICKS = 4.0
+EXPIRY_SECONDS_AT_LEAST = 60.0
+
+
+def decision_of(view: View, verdict: Verdict, tick: Tick, sequence: int | None) -> Decision:
+    """Return the Decision that answers a Tick."""
+    fleet = view.fleet
+    lasts = max(EXPIRY_TICKS * fleet.tick_seconds, EXPIRY_SECONDS_AT_LEAST)
+    expires = from_unix(view.now_unix + lasts)
+    horizon, quantiles = _evidence(view)
+    return Decision(
+        fleet=fleet.name,
+        time=tick.time,
+        mode=fleet.guard.mode,
+        expires=expires,
+        targets=verdict.targets,
+        tiers={offer.name: offer.tier for offer in fleet.offers},
+        spill_per_second=verdict.spill_per_second,
+        spill_until=expires if verdict.spill_per_second > 0.0 else None,
+        cause=tick.cause,
+        reasons=verdict.reasons,
+        stages=verdict.stages,
+        demand_per_second=view.demand_per_second,
+        backlog=view.backlog,
+        horizon_seconds=horizon,
+        demand_quantiles=quantiles,
+        usd_per_hour=_usd_per_hour(view, verdict),
+        inputs_sequence=sequence,
+        summary=summary_of(view, verdict),
+    )
+
+
+def _evidence(view: View) -> tuple[float | None, dict[str, float]]:
+    """Return the shortest rented lead time and the demand quantiles nearest to it."""
+    if view.outlook is None:
+        return None, {}
+    lead = min((seen.offer.lead_time_seconds for seen in view.offers if seen.offer.tier == "burst"), default=600.0)
+    row = int(abs(view.outlook.horizons_seconds - lead).argmin())
+    values = zip(view.outlook.quantiles.tolist(), view.outlook.demand[row].tolist(), strict=True)
+    return float(view.outlook.horizons_seconds[row]), {f"{quantile:g}": value for quantile, value in values}
+
+
+def _usd_per_hour(view: View, verdict: Verdict) -> float:
+    return sum((seen.usd_per_replica_hour or 0.0) * verdict.targets[seen.offer.name] for seen in view.offers)
+
+
+def summary_of(view: View, verdict: Verdict) -> str:
+    """Return one sentence for a person: what changes, for which demand, and the first reasons."""
+    moves = []
+    for seen in view.offers:
+        target = verdict.targets[seen.offer.name]
+        moves.append(f"{seen.offer.name} {seen.held}→{target}" if target != seen.held else f"{seen.offer.name} {target}")
+    demand = "unknown" if view.demand_per_second is None else f"{view.demand_per_second:.1f}/s"
+    why = ", ".join(reason.value for reason in verdict.reasons)
+    return f"demand {demand}: {', '.join(moves)} ({why})"

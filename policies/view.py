@@ -1,0 +1,111 @@
+"""What a decision sees and what it remembers: plain frozen data, time included.
+
+Owns `View` (the world at one instant, as observed) and `Memory` (what cooldowns, holds, windows and budgets need to carry over).
+It computes nothing; go on to `policies.decide`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PlainSerializer, PlainValidator
+
+from controlplane.contracts.fleet import Fleet, Offer
+
+
+def _from_lists(value: object) -> NDArray[np.float64]:
+    return np.asarray(value, dtype=np.float64)
+
+
+def _to_lists(value: NDArray[np.float64]) -> object:
+    return value.tolist()
+
+
+# An array that a snapshot writes as nested lists; floats survive JSON exactly.
+Array = Annotated[NDArray[np.float64], PlainValidator(_from_lists), PlainSerializer(_to_lists)]
+Targets = dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Demand as a distribution by horizon: `demand` and `peak` are f64[horizon, quantile], work per second.
+
+    `peak` is the running maximum from now to the horizon. Horizons rise and are seconds from the View's `now`.
+    """
+
+    horizons_seconds: Array
+    quantiles: Array
+    demand: Array
+    peak: Array
+
+
+@dataclass(frozen=True, slots=True)
+class OfferView:
+    """One offer as it is now. `usd_per_replica_hour` is the live price, else the policy's, else its ceiling; None: unknown.
+
+    `stock` is how many more replicas can be had, None where nobody says.
+    """
+
+    offer: Offer
+    ready: int = 0
+    pending: int = 0
+    usd_per_replica_hour: float | None = None
+    stock: int | None = None
+    unavailable: bool = False
+
+    @property
+    def held(self) -> int:
+        """Ready and pending together: what a target is compared with."""
+        return self.ready + self.pending
+
+    @property
+    def usd_per_unit(self) -> float:
+        """USD per unit of work at full use; infinite where the price is unknown."""
+        if self.usd_per_replica_hour is None:
+            return float("inf")
+        return self.usd_per_replica_hour / (self.offer.capacity_per_second * 3600.0)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The world at `now_unix`, for one fleet. `demand_age_seconds` is infinite before the first observation."""
+
+    now_unix: float
+    fleet: Fleet
+    offers: tuple[OfferView, ...]
+    outlook: Outlook | None
+    demand_per_second: float | None = None
+    demand_age_seconds: float = float("inf")
+    backlog: float = 0.0
+    late_share: float | None = None
+    spilled_per_second: float = 0.0
+    lift_replicas: int = 0
+    implausible: bool = False
+    frozen: bool = False
+    poke: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """Replicas of one offer that were first seen together: holds are counted from here."""
+
+    since_unix: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one decision leaves for the next. All of it survives a restart in the snapshot."""
+
+    recommendations: tuple[tuple[float, int], ...] = ()
+    changes: tuple[tuple[float, int], ...] = ()
+    cohorts: Mapping[str, tuple[Cohort, ...]] = field(default_factory=dict)
+    raised_unix: Mapping[str, float] = field(default_factory=dict)
+    lowered_unix: Mapping[str, float] = field(default_factory=dict)
+    targets: Mapping[str, int] = field(default_factory=dict)
+    day: int = -1
+    spent_usd_today: float = 0.0
+    metered_unix: float | None = None
+    miss_multiple: float | None = None
