@@ -67,6 +67,9 @@ class Offer:
     scale_down_cooldown_seconds: float = 0.0
     actuator: str = "none"
     actuator_options: Mapping[str, object] = field(default_factory=dict)
+    accelerator: str = ""
+    accelerators_per_replica: int = 1
+    capacity_source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,63 @@
+"""Files and environment → fleets: the only reader of os.environ.
+
+Owns the loading of policies from disk and the settings that environment variables carry.
+It must not decide anything; `policies.reading` finds what is wrong, and callers act on the fleets.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zoneinfo import available_timezones
+
+from controlplane.contracts.errors import PolicyError
+from controlplane.contracts.fleet import Fleet
+from controlplane.policy_files import read_texts
+from policies.reading import Known, Reading, read_policies
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What tidegate takes from environment variables; None where one is not set or empty."""
+
+    nats_url: str | None = None
+    nats_credentials_file: Path | None = None
+    data_folder: Path | None = None
+    no_colour: bool = False
+    kubebuilder_assets: Path | None = None
+
+
+def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
+    """Return the settings of TIDEGATE_NATS, TIDEGATE_NATS_CREDENTIALS, TIDEGATE_DATA, NO_COLOR and KUBEBUILDER_ASSETS."""
+    source = os.environ if variables is None else variables
+
+    def path(name: str) -> Path | None:
+        return Path(source[name]).expanduser() if source.get(name) else None
+
+    return Environment(
+        nats_url=source.get("TIDEGATE_NATS") or None,
+        nats_credentials_file=path("TIDEGATE_NATS_CREDENTIALS"),
+        data_folder=path("TIDEGATE_DATA"),
+        no_colour=bool(source.get("NO_COLOR")),
+        kubebuilder_assets=path("KUBEBUILDER_ASSETS"),
+    )
+
+
+def read_secret(name: str, variables: Mapping[str, str] | None = None) -> str | None:
+    """Return the value of an environment variable that a policy names, such as `bearerTokenEnv`; None where it is not set."""
+    return (os.environ if variables is None else variables).get(name) or None
+
+
+def load_policies(paths: Sequence[Path]) -> Reading:
+    """Return every policy of files and folders with all problems; nothing is raised for a bad policy."""
+    texts, problems = read_texts(paths)
+    reading = read_policies(texts, Known(time_zones=frozenset(available_timezones())))
+    return Reading(reading.policies, (*problems, *reading.problems))
+
+
+def load_fleets(paths: Sequence[Path]) -> tuple[Fleet, ...]:
+    """Return the fleets of files and folders; PolicyError's text lists every error of all of them, one a line."""
+    reading = load_policies(paths)
+    if reading.errors:
+        raise PolicyError("\n".join(str(problem) for problem in reading.errors))
+    return tuple(read.fleet for read in reading.policies)

@@ -1,0 +1,149 @@
+"""What several fields of a policy must agree on, checked on plain data so that it is found even where single fields are wrong too.
+
+Owns the errors that `schema` cannot see in one field: exactly one source, one price, one actuator, names that collide, a missing signal.
+It must tolerate any data and only reject; likely mistakes are in `advice`, secrets in `secrets`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from controlplane.contracts.fleet import Tier
+from policies.problems import Finding, Path, value_at
+from policies.schema_actuators import REPLICA_ACTUATORS, SPILL_ACTUATORS
+from policies.schema_demand import SOURCES
+
+QUOTING_ACTUATORS = ("aws", "market", "simulated")
+
+
+def check_tree(tree: object) -> list[Finding]:
+    """Return every disagreement between fields of one document."""
+    return [*_check_demand(tree), *_check_offers(tree), *_check_names(tree), *_check_launches(tree)]
+
+
+def entries(tree: object, tier: Tier) -> list[tuple[Path, Mapping[str, Any]]]:
+    """Return the entries of a tier that are mappings, with their paths."""
+    listed = value_at(tree, ("spec", tier.value))
+    if not isinstance(listed, list):
+        return []
+    return [(("spec", tier.value, index), entry) for index, entry in enumerate(listed) if isinstance(entry, Mapping)]
+
+
+def _check_demand(tree: object) -> Iterator[Finding]:
+    path: Path = ("spec", "demand")
+    demand = value_at(tree, path)
+    if not isinstance(demand, Mapping):
+        return
+    given = [source for source in SOURCES if source in demand]
+    if len(given) != 1:
+        what = f"names {' and '.join(given)}" if given else "names no source"
+        yield Finding(path, f"{what}; name exactly one of {', '.join(SOURCES)} (for pushed observations write `nats: {{}}`)")
+    weighted = demand.get("unit") == "weightedTokens"
+    if weighted and "inputTokenWeight" not in demand:
+        yield Finding(path, "inputTokenWeight is required with unit weightedTokens: the work of one input token, such as 0.1")
+    if not weighted and "inputTokenWeight" in demand and "unit" in demand:
+        yield Finding((*path, "inputTokenWeight"), "is only for unit weightedTokens; remove it or change the unit")
+    prometheus = demand.get("prometheus")
+    if isinstance(prometheus, Mapping):
+        yield from _check_prometheus(tree, prometheus)
+
+
+def _check_prometheus(tree: object, prometheus: Mapping[str, Any]) -> Iterator[Finding]:
+    path: Path = ("spec", "demand", "prometheus")
+    spilled = "spilled" in prometheus or value_at(prometheus, ("queries", "spilled")) is not None
+    if entries(tree, Tier.SPILL) and not spilled:
+        message = "a spill tier needs the signal of what was spilled, or spill would hide demand: set `spilled: litellm` or `queries: {spilled: <PromQL>}`"
+        yield Finding(path, message)
+    engine = value_at(tree, ("spec", "serving", "engine"), "other")
+    own_query = value_at(prometheus, ("queries", "demand")) is not None
+    if "preset" not in prometheus and engine == "other" and not own_query:
+        yield Finding(path, "which metrics? set preset to vllm, sglang, trtllm or lmdeploy, or write `queries: {demand: <PromQL>}`")
+    auth = prometheus.get("auth")
+    if isinstance(auth, Mapping):
+        bearer = [key for key in ("bearerTokenEnv", "bearerTokenFile") if key in auth]
+        if len(bearer) + ("usernameEnv" in auth) > 1:
+            yield Finding(
+                (*path, "auth"),
+                "names more than one way to sign in; keep one of bearerTokenEnv, bearerTokenFile, usernameEnv + passwordEnv",
+            )
+        if ("usernameEnv" in auth) != ("passwordEnv" in auth):
+            yield Finding((*path, "auth"), "usernameEnv and passwordEnv go together; give both or neither")
+
+
+def _check_offers(tree: object) -> Iterator[Finding]:
+    if not any(entries(tree, tier) for tier in (Tier.FLOOR, Tier.BURST)) and isinstance(value_at(tree, ("spec",)), Mapping):
+        yield Finding(("spec",), "has no offer: give at least one entry under floor or burst")
+    for tier in (Tier.FLOOR, Tier.BURST):
+        for path, offer in entries(tree, tier):
+            yield from _check_actuators(path, offer, REPLICA_ACTUATORS)
+            yield from _check_replicas(path, offer)
+    for path, offer in entries(tree, Tier.BURST):
+        yield from _check_burst_price(path, offer)
+    for path, offer in entries(tree, Tier.SPILL):
+        yield from _check_actuators(path, offer, SPILL_ACTUATORS)
+        prices = [key for key in ("usdPerMillionTokens", "usdPerUnit") if key in offer]
+        if len(prices) != 1:
+            what = "states both prices" if prices else "has no price"
+            yield Finding(path, f"{what}; give exactly one of usdPerMillionTokens: {{input, output}} and usdPerUnit")
+
+
+def _check_actuators(path: Path, offer: Mapping[str, Any], kinds: tuple[str, ...]) -> Iterator[Finding]:
+    given = [kind for kind in kinds if kind in offer]
+    if len(given) > 1:
+        yield Finding(path, f"names {' and '.join(given)}; name one actuator of {', '.join(kinds)}, or none to be only recommended")
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _check_replicas(path: Path, offer: Mapping[str, Any]) -> Iterator[Finding]:
+    least, most = _number(value_at(offer, ("replicas", "min"))), _number(value_at(offer, ("replicas", "max")))
+    lot = _number(offer.get("replicasPerLot")) or 1.0
+    if least is not None and most is not None and least > most:
+        yield Finding((*path, "replicas", "min"), f"is more than replicas.max, {most:g}; make min at most max")
+    elif most is not None and lot > most:
+        yield Finding(
+            (*path, "replicas", "max"), f"is less than one lot of {lot:g} replicas, so none could be bought; raise it to {lot:g} or more"
+        )
+    elif most is not None and least is not None and -(-least // lot) * lot > most:
+        yield Finding(
+            (*path, "replicas", "min"), f"rounded up to lots of {lot:g} is more than replicas.max, {most:g}; use multiples of the lot"
+        )
+
+
+def _check_burst_price(path: Path, offer: Mapping[str, Any]) -> Iterator[Finding]:
+    price, ceiling = _number(offer.get("usdPerReplicaHour")), _number(offer.get("usdPerReplicaHourCeiling"))
+    if (
+        "usdPerReplicaHour" not in offer
+        and "usdPerReplicaHourCeiling" not in offer
+        and not any(kind in offer for kind in QUOTING_ACTUATORS)
+    ):
+        yield Finding(path, "has no price and nothing that quotes one; give usdPerReplicaHour, USD per hour of one replica")
+    if price is not None and ceiling is not None and price > ceiling:
+        yield Finding(
+            (*path, "usdPerReplicaHourCeiling"), f"is below usdPerReplicaHour, {price:g}, so it would never be bought; raise the ceiling"
+        )
+
+
+def _check_names(tree: object) -> Iterator[Finding]:
+    seen: dict[object, Path] = {}
+    for tier in Tier:
+        for path, offer in entries(tree, tier):
+            name = offer.get("name")
+            if not isinstance(name, str):
+                continue
+            if name in seen:
+                other = f"{seen[name][1]}[{seen[name][2]}]"
+                yield Finding((*path, "name"), f"is also the name of spec.{other}; give each offer of a fleet its own name")
+            seen.setdefault(name, path)
+
+
+def _check_launches(tree: object) -> Iterator[Finding]:
+    launches = value_at(tree, ("spec", "launches"))
+    seen: set[str] = set()
+    for index, launch in enumerate(launches if isinstance(launches, list) else []):
+        name = launch.get("name") if isinstance(launch, Mapping) else None
+        if isinstance(name, str):
+            if name in seen:
+                yield Finding(("spec", "launches", index, "name"), "is given twice; give each launch its own name")
+            seen.add(name)

@@ -1,0 +1,221 @@
+"""A policy model → the `Fleet` that the core decides with: SI units, capacities resolved, prices per unit of work.
+
+Owns every conversion, so that none happens in the core; the formulas are in the docstrings.
+It must not read files: `controlplane.config` does, and calls `compile_fleet`.
+"""
+
+from dataclasses import dataclass
+
+from controlplane.contracts.errors import PolicyError
+from controlplane.contracts.fleet import (
+    Behavior,
+    Budget,
+    Direction,
+    Fleet,
+    ForecastSettings,
+    Guard,
+    LaunchPlan,
+    Mode,
+    Offer,
+    Select,
+    Slo,
+    Spill,
+    StepKind,
+    StepLimit,
+    Tier,
+    Unit,
+)
+from controlplane.contracts.units import MILLION
+from policies.capacity import Capacity, Unresolved, Want, find_capacity
+from policies.problems import Finding, Path, path_text
+from policies.schema import FleetPolicy, SpecBlock
+from policies.schema_actuators import REPLICA_ACTUATORS, SPILL_ACTUATORS
+from policies.schema_control import DirectionBlock
+from policies.schema_demand import SOURCES
+from policies.schema_fields import Block
+from policies.schema_offers import BurstOffer, FloorOffer, SpillOffer
+
+
+@dataclass(frozen=True, slots=True)
+class Carries:
+    """What one replica carries, in the fleet's unit, and where the figure comes from."""
+
+    per_second: float
+    source: str
+    doubt: str = ""
+
+
+def compile_fleet(policy: FleetPolicy) -> Fleet:
+    """Return the fleet that a policy describes; PolicyError lists every offer whose capacity no profile covers."""
+    spec = policy.spec
+    offers: list[Offer] = []
+    findings: list[Finding] = []
+    for path, block in offer_blocks(spec):
+        carries = capacity_of(spec, block, path)
+        if isinstance(carries, Finding):
+            findings.append(carries)
+        else:
+            offers.append(_offer(block, carries))
+    if findings:
+        raise PolicyError("\n".join(f"{path_text(finding.path)}: {finding.message}" for finding in findings))
+    return Fleet(
+        name=policy.metadata.name,
+        slo=Slo(spec.serving.slo.attainment, spec.serving.slo.ttft_seconds, spec.serving.slo.itl_seconds),
+        unit=Unit(spec.demand.unit),
+        offers=tuple(offers),
+        spill=_spill(spec, spec.spill[0]) if spec.spill else None,
+        behavior=Behavior(_direction(spec.behavior.scale_up), _direction(spec.behavior.scale_down)),
+        guard=_guard(spec),
+        forecast=ForecastSettings(spec.forecast.methods, spec.forecast.time_zone, spec.forecast.season_seconds),
+        launches=_launches(spec),
+        tick_seconds=spec.tick_seconds,
+        model=spec.serving.model,
+        demand_source=_demand_source(spec),
+    )
+
+
+def offer_blocks(spec: SpecBlock) -> list[tuple[Path, FloorOffer | BurstOffer]]:
+    """Return the offers of floor and burst with their paths, in the policy's order."""
+    floor: list[tuple[Path, FloorOffer | BurstOffer]] = [(("spec", "floor", index), block) for index, block in enumerate(spec.floor)]
+    return floor + [(("spec", "burst", index), block) for index, block in enumerate(spec.burst)]
+
+
+def tokens_to_work(spec: SpecBlock) -> float:
+    """Return units of work per output token, at the policy's request shape.
+
+    requests: 1 / output tokens; outputTokens: 1; weightedTokens: 1 + weight x input / output tokens (0.1 at 3000 in, 1000 out: 1.3).
+    """
+    shape = spec.serving.shape
+    if spec.demand.unit == "requests":
+        return 1.0 / shape.output_tokens
+    if spec.demand.unit == "outputTokens":
+        return 1.0
+    return 1.0 + (spec.demand.input_token_weight or 0.0) * shape.input_tokens / shape.output_tokens
+
+
+def capacity_of(spec: SpecBlock, block: FloorOffer | BurstOffer, path: Path) -> Carries | Finding:
+    """Return what one replica of an offer carries: as stated, else from a measured profile; a Finding where none fits."""
+    if block.capacity_per_second is not None:
+        return Carries(block.capacity_per_second, "capacityPerSecond of the policy")
+    profile, serving = block.profile, spec.serving
+    found = find_capacity(
+        Want(
+            model=profile.model or serving.model,
+            engine=profile.engine or serving.engine,
+            accelerator=block.accelerator.type,
+            per_replica=block.accelerator.per_replica,
+            input_tokens=serving.shape.input_tokens,
+            output_tokens=serving.shape.output_tokens,
+            precision=profile.precision or serving.precision,
+            ttft_seconds=serving.slo.ttft_seconds,
+            itl_seconds=serving.slo.itl_seconds,
+        )
+    )
+    if isinstance(found, Unresolved):
+        unit = spec.demand.unit
+        message = f"is required until a profile covers it ({unit} per second of one replica within the SLO): {found.reason}"
+        return Finding((*path, "capacityPerSecond"), message)
+    return _scaled(found, profile.share, tokens_to_work(spec))
+
+
+def _scaled(found: Capacity, share: float, work_per_token: float) -> Carries:
+    counted = f", {share:.0%} of it counted on" if share < 1.0 else ""
+    return Carries(found.output_tokens_per_second * share * work_per_token, found.source + counted, found.doubt)
+
+
+def usd_per_unit(spec: SpecBlock, block: SpillOffer) -> float:
+    """Return the spill price of one unit of work, USD.
+
+    A request costs (input tokens x input price + output tokens x output price) / 1e6 and is output tokens x `tokens_to_work` units:
+    at 1024 in, 1024 out and 0.55 / 2.19 USD per million, one output token costs 2.74e-6 USD.
+    """
+    if block.usd_per_million_tokens is None:
+        return block.usd_per_unit or 0.0
+    shape, price = spec.serving.shape, block.usd_per_million_tokens
+    usd_per_request = (shape.input_tokens * price.input + shape.output_tokens * price.output) / MILLION
+    return usd_per_request / (shape.output_tokens * tokens_to_work(spec))
+
+
+def _actuator(block: Block, kinds: tuple[str, ...]) -> tuple[str, dict[str, object]]:
+    for kind in kinds:
+        options = getattr(block, kind, None)
+        if isinstance(options, Block):
+            return kind, dict(options.options())
+    return "none", {}
+
+
+def _offer(block: FloorOffer | BurstOffer, carries: Carries) -> Offer:
+    actuator, options = _actuator(block, REPLICA_ACTUATORS)
+    floor = isinstance(block, FloorOffer)
+    return Offer(
+        name=block.name,
+        tier=Tier.FLOOR if floor else Tier.BURST,
+        capacity_per_second=carries.per_second,
+        min_replicas=block.replicas.min,
+        max_replicas=block.replicas.max,
+        usd_per_replica_hour=block.usd_per_replica_hour,
+        lead_time_seconds=block.lead_time_seconds,
+        hold_seconds=block.hold_seconds,
+        replicas_per_lot=block.replicas_per_lot,
+        opportunity_usd_per_replica_hour=block.opportunity_usd_per_replica_hour if isinstance(block, FloorOffer) else 0.0,
+        ceiling_usd_per_replica_hour=block.usd_per_replica_hour_ceiling if isinstance(block, BurstOffer) else None,
+        scale_up_cooldown_seconds=block.cooldown.scale_up_seconds,
+        scale_down_cooldown_seconds=block.cooldown.scale_down_seconds,
+        actuator=actuator,
+        actuator_options=options,
+        accelerator=block.accelerator.type,
+        accelerators_per_replica=block.accelerator.per_replica,
+        capacity_source=carries.source,
+    )
+
+
+def _spill(spec: SpecBlock, block: SpillOffer) -> Spill:
+    actuator, options = _actuator(block, SPILL_ACTUATORS)
+    return Spill(block.name, usd_per_unit(spec, block), block.max_per_second, actuator, options)
+
+
+def _direction(block: DirectionBlock) -> Direction:
+    return Direction(
+        stabilization_window_seconds=block.stabilization_window_seconds,
+        tolerance=block.tolerance,
+        steps=tuple(StepLimit(StepKind(step.type), step.value, step.period_seconds) for step in block.policies),
+        select=Select(block.select_policy),
+    )
+
+
+def _guard(spec: SpecBlock) -> Guard:
+    guard = spec.guard
+    return Guard(
+        mode=Mode(guard.mode),
+        stale_after_seconds=guard.stale_after_seconds,
+        budget=Budget(guard.budget.usd_per_hour, guard.budget.usd_per_day),
+        max_total_replicas=guard.max_replicas,
+        frozen=guard.frozen,
+    )
+
+
+def _launches(spec: SpecBlock) -> tuple[LaunchPlan, ...]:
+    return tuple(
+        LaunchPlan(launch.name, launch.starts.timestamp(), launch.peak_multiple, launch.ramp_seconds, launch.half_life_seconds)
+        for launch in spec.launches
+    )
+
+
+def _demand_source(spec: SpecBlock) -> dict[str, object]:
+    """Return `{"kind": "replay", "trace": ..., "speed": 60.0, ...}`: the source's block in snake_case and SI units.
+
+    Added to every kind: unit, input_token_weight, input_tokens and output_tokens (the mean request), for conversions in collectors.
+    """
+    kind, options = _actuator(spec.demand, SOURCES)
+    if kind == "prometheus":
+        options.setdefault("preset", spec.serving.engine if spec.serving.engine != "other" else None)
+    if kind in ("prometheus", "replay"):
+        options.setdefault("interval_seconds", spec.tick_seconds)
+    return {
+        "kind": kind,
+        "unit": spec.demand.unit,
+        "input_token_weight": spec.demand.input_token_weight,
+        "input_tokens": spec.serving.shape.input_tokens,
+        "output_tokens": spec.serving.shape.output_tokens,
+        **options,
+    }

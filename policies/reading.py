@@ -1,0 +1,129 @@
+"""The text of a policy file → policies, compiled fleets, and every problem at once with file, line, path and value.
+
+Owns the order of the passes: YAML, single fields (`schema`), fields together (`check`, `secrets`), compilation, then `advice`.
+It must not read files: `controlplane.policy_files` does and hands over their text.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from controlplane.contracts.fleet import Fleet
+from policies.advice import advise
+from policies.check import check_tree
+from policies.compile import capacity_of, compile_fleet, offer_blocks
+from policies.document import Document, read_documents
+from policies.problems import Finding, Problem, Severity, findings_of, path_text, value_at, value_text
+from policies.schema import API_VERSION, KIND, FleetPolicy
+from policies.secrets import find_secrets
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What only the outside knows: names of time zones and of forecasters; empty means not checked."""
+
+    time_zones: frozenset[str] = frozenset()
+    methods: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPolicy:
+    """A policy that can be used: its model, the fleet it compiles to, and the document it came from."""
+
+    policy: FleetPolicy
+    fleet: Fleet
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All that came of some texts. The policies without errors are there even where others have some."""
+
+    policies: tuple[ReadPolicy, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that make a policy unusable."""
+        return tuple(problem for problem in self.problems if problem.severity is Severity.ERROR)
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """Likely mistakes."""
+        return tuple(problem for problem in self.problems if problem.severity is Severity.WARNING)
+
+
+def read_policies(texts: Iterable[tuple[str, str]], known: Known = Known()) -> Reading:
+    """Read (file name, text) pairs; nothing is raised, every problem of every document is in the answer, in file order."""
+    read: list[ReadPolicy] = []
+    problems: list[Problem] = []
+    names: dict[str, tuple[str, int]] = {}
+    for file, text in texts:
+        documents, complaints = read_documents(text, file)
+        found = list(complaints)
+        if not documents and not complaints:
+            found.append(Problem(file, 0, "", "", f"holds no document; begin with `apiVersion: {API_VERSION}` and `kind: {KIND}`"))
+        for document in documents:
+            policy, findings = _read_one(document, known)
+            findings += _check_fleet_name(document, names)
+            found += [_placed(document, finding) for finding in findings]
+            if policy is not None:
+                read.append(policy)
+        problems += sorted(found, key=lambda problem: problem.line)
+    return Reading(tuple(read), tuple(problems))
+
+
+def _read_one(document: Document, known: Known) -> tuple[ReadPolicy | None, list[Finding]]:
+    """Return the policy if it has no error, and all findings about it."""
+    if not isinstance(document.tree, dict):
+        return None, [Finding((), f"must be a mapping that begins with `apiVersion: {API_VERSION}` and `kind: {KIND}`")]
+    kind = document.tree.get("kind")
+    if isinstance(kind, str) and kind != KIND:
+        return None, [Finding(("kind",), f"is not known; the only kind is {KIND}")]
+    findings = [*check_tree(document.tree), *find_secrets(document.tree), *_check_known(document.tree, known)]
+    try:
+        policy = FleetPolicy.model_validate(document.tree)
+    except ValidationError as error:
+        return None, findings_of(error, FleetPolicy) + findings
+    carried = [(path, capacity_of(policy.spec, block, path)) for path, block in offer_blocks(policy.spec)]
+    findings += [carries for _, carries in carried if isinstance(carries, Finding)]
+    if findings:
+        return None, findings
+    fleet = compile_fleet(policy)
+    doubts = [
+        Finding((*path, "profile"), carries.doubt + "; state capacityPerSecond if you have measured it", Severity.WARNING)
+        for path, carries in carried
+        if not isinstance(carries, Finding) and carries.doubt
+    ]
+    return ReadPolicy(policy, fleet, document), [*doubts, *advise(policy, fleet)]
+
+
+def _check_known(tree: object, known: Known) -> list[Finding]:
+    findings = []
+    zone = value_at(tree, ("spec", "forecast", "timeZone"))
+    if known.time_zones and isinstance(zone, str) and zone not in known.time_zones:
+        findings.append(Finding(("spec", "forecast", "timeZone"), "is not an IANA time zone such as Europe/Berlin or UTC"))
+    methods = value_at(tree, ("spec", "forecast", "methods"))
+    for index, method in enumerate(methods if isinstance(methods, list) else []):
+        if known.methods and isinstance(method, str) and method not in known.methods:
+            message = f"is not a forecaster; known are {', '.join(sorted(known.methods))}"
+            findings.append(Finding(("spec", "forecast", "methods", index), message))
+    return findings
+
+
+def _check_fleet_name(document: Document, names: dict[str, tuple[str, int]]) -> list[Finding]:
+    path = ("metadata", "name")
+    name = value_at(document.tree, path)
+    if not isinstance(name, str):
+        return []
+    if name in names:
+        file, line = names[name]
+        return [Finding(path, f"is also the name of the fleet in {file}:{line}; give each fleet its own name")]
+    names[name] = (document.file, document.line_of(path))
+    return []
+
+
+def _placed(document: Document, finding: Finding) -> Problem:
+    value = "" if finding.secret else value_text(value_at(document.tree, finding.path, default=()))
+    return Problem(document.file, document.line_of(finding.path), path_text(finding.path), value, finding.message, finding.severity)

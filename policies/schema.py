@@ -1,0 +1,88 @@
+"""The policy YAML, apiVersion tidegate.dev/v1alpha1, kind Fleet: one document per fleet, shaped as a Kubernetes resource.
+
+Owns the root, `metadata` and `spec.serving`; `schema_demand`, `schema_offers`, `schema_actuators` and `schema_control` own the rest.
+Models only reject one field at a time; what several fields must agree on is in `check`, and what is merely odd in `advice`.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from policies.schema_control import BehaviorBlock, ForecastBlock, GuardBlock, LaunchBlock
+from policies.schema_demand import DemandBlock
+from policies.schema_fields import Block, Name, Positive, PositiveDuration, Text
+from policies.schema_offers import BurstOffer, FloorOffer, SpillOffer
+
+API_VERSION = "tidegate.dev/v1alpha1"
+KIND = "Fleet"
+
+LabelKey = Annotated[str, StringConstraints(pattern=r"^([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")]
+
+
+class MetadataBlock(Block):
+    """Who the fleet is, in Kubernetes' words."""
+
+    name: Name = Field(description="the fleet's name, a DNS label: lower-case letters, digits and '-', at most 63")
+    namespace: Name | None = Field(None, description="Kubernetes namespace of the custom resource; without meaning in a file")
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, description="labels, as in Kubernetes")
+    annotations: dict[LabelKey, str] = Field(default_factory=dict, description="annotations, as in Kubernetes; never secrets")
+
+
+class SloBlock(Block):
+    """The promise: which share of the work is served within which latencies."""
+
+    ttft_seconds: PositiveDuration | None = Field(
+        None, alias="ttft", description="longest time to the first token; left out: not promised, and not used to choose a profile"
+    )
+    itl_seconds: PositiveDuration | None = Field(
+        None, alias="itl", description="longest time between tokens; left out: not promised, and not used to choose a profile"
+    )
+    attainment: Annotated[float, Field(strict=True, gt=0.0, le=1.0, allow_inf_nan=False)] = Field(
+        0.99, description="share of the work, in (0, 1], that is to be served within ttft and itl"
+    )
+
+
+class ShapeBlock(Block):
+    """The mean request: it turns requests into tokens and prices per token into prices per unit of work."""
+
+    input_tokens: Positive = Field(1024.0, description="mean input length of a request, tokens")
+    output_tokens: Positive = Field(1024.0, description="mean output length of a request, tokens")
+
+
+class ServingBlock(Block):
+    """What is served, by which engine, and how well."""
+
+    model: Text = Field(description="the model's name, best as on its hub: it finds the serving profile")
+    engine: Literal["vllm", "sglang", "trtllm", "lmdeploy", "other"] = Field(
+        "other", description="the serving engine: finds the profile and the metric names"
+    )
+    precision: Literal["bf16", "fp16", "fp8", "fp4"] | None = Field(
+        None, description="precision of the weights; left out: the slowest of those measured is assumed"
+    )
+    slo: SloBlock = Field(description="the promise to the users")
+    shape: ShapeBlock = Field(default_factory=ShapeBlock, description="the mean request")
+
+
+class SpecBlock(Block):
+    """What the fleet needs and what may be bought for it."""
+
+    serving: ServingBlock = Field(description="what is served, and how well")
+    demand: DemandBlock = Field(description="where the offered work is read, and its unit")
+    floor: tuple[FloorOffer, ...] = Field((), max_length=64, description="committed capacity: paid, used or not")
+    burst: tuple[BurstOffer, ...] = Field((), max_length=64, description="capacity rented by the hour, cheapest per unit of work first")
+    spill: tuple[SpillOffer, ...] = Field((), max_length=1, description="serverless tokens of the same model; at most one entry for now")
+    forecast: ForecastBlock = Field(default_factory=ForecastBlock, description="how demand is forecast")
+    launches: tuple[LaunchBlock, ...] = Field((), max_length=256, description="announced waves")
+    behavior: BehaviorBlock = Field(default_factory=BehaviorBlock, description="how fast the fleet may move, in the HPA's words")
+    guard: GuardBlock = Field(default_factory=GuardBlock, description="what keeps a decision safe")
+    tick_seconds: PositiveDuration = Field(15.0, alias="tick", description="time between two decisions")
+
+
+class FleetPolicy(Block):
+    """One fleet: a model served to one SLO from a floor, a burst and a spill tier."""
+
+    api_version: Literal["tidegate.dev/v1alpha1"] = Field(description="always tidegate.dev/v1alpha1")
+    kind: Literal["Fleet"] = Field(description="always Fleet")
+    metadata: MetadataBlock = Field(description="name, labels, annotations")
+    spec: SpecBlock = Field(description="what the fleet needs and what may be bought for it")

@@ -1,0 +1,65 @@
+"""The actuator blocks of the policy YAML: how an offer's replicas are really had, one block per offer or none.
+
+Owns the settings of each kind; what they compile to is `Offer.actuator` and `Offer.actuator_options`, which `actuators` read.
+An offer without a block is recommended and never acted on.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from policies.schema_fields import Block, Name, Positive, Text, Url
+
+REPLICA_ACTUATORS = ("kubernetes", "aws", "market", "simulated")
+SPILL_ACTUATORS = ("gateway", "simulated")
+
+
+class KubernetesBlock(Block):
+    """The scale subresource of a workload."""
+
+    api_version: Text = Field("apps/v1", description="apiVersion of the workload")
+    kind: Text = Field("Deployment", description="kind of the workload: anything that has a scale subresource")
+    namespace: Name = Field("default", description="its namespace")
+    name: Text = Field(description="its name")
+    context: Text | None = Field(None, description="kubeconfig context; left out: the current one, or the pod's own cluster")
+
+
+class AwsBlock(Block):
+    """EC2 instances, one replica per instance."""
+
+    region: Text = Field(description="AWS region, such as us-east-1")
+    instance_types: tuple[Text, ...] = Field(min_length=1, description="instance types that make one replica, most wanted first")
+    purchase: Literal["onDemand", "spot", "capacityReservation", "capacityBlock"] = Field("onDemand", description="purchase option")
+    launch_template: Text = Field(description="name of the launch template that starts the serving engine")
+    launch_template_version: Text = Field("$Default", description="version of the launch template")
+    subnet_ids: tuple[Text, ...] = Field((), description="subnets to spread over; empty: those of the launch template")
+
+
+class MarketBlock(Block):
+    """Several GPU suppliers behind one interface; the cheapest with stock is taken."""
+
+    suppliers: tuple[Name, ...] = Field(min_length=1, description="names of the configured suppliers that may be bought from")
+    regions: tuple[Text, ...] = Field((), description="where replicas may be, for data residency; empty: anywhere")
+    template: Text | None = Field(None, description="bootstrap template that starts the serving engine")
+    price_advantage: Positive = Field(0.1, le=1.0, description="share by which another supplier must be cheaper before moving to it")
+
+
+class SimulatedBlock(Block):
+    """The simulated cloud over HTTP, for trials and for the demo."""
+
+    url: Url | None = Field(None, description="address of the simulated cloud; left out: the one that tidegate starts itself")
+    pool: Name | None = Field(None, description="name of the pool there; left out: the offer's own name")
+
+
+class HttpRouteBlock(Block):
+    """A Gateway API HTTPRoute."""
+
+    namespace: Name = Field("default", description="its namespace")
+    name: Text = Field(description="its name")
+
+
+class GatewayBlock(Block):
+    """Spill through a gateway that sends a share of the requests to the hosted endpoint."""
+
+    http_route: HttpRouteBlock = Field(description="the HTTPRoute whose weights are set")
+    backend: Text = Field(description="the backendRef of the hosted endpoint in that route")

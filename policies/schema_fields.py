@@ -1,0 +1,82 @@
+"""The field types of the policy YAML: strict numbers, durations, names, and the block that all models derive from.
+
+Owns what one field may hold; every number states its unit in its key and every duration is text such as `5m`.
+It must not know any particular block: `schema` and its neighbours hold those.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from controlplane.contracts.units import parse_duration
+
+DURATION_PATTERN = r"^(0|([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w))+)$"
+DURATION_MAX_SECONDS = 10 * 366 * 86400.0
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+URL_PATTERN = r"^https?://[^\s/]+"
+
+
+class Block(BaseModel):
+    """A mapping of the policy YAML: frozen, camelCase keys, and unknown keys are errors."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_alias=True,
+        validate_by_name=False,
+        serialize_by_alias=False,
+        protected_namespaces=(),
+    )
+
+    def options(self) -> Mapping[str, Any]:
+        """Return the block as plain snake_case data in SI units, without what was left out and has no default."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def _read_duration(value: object) -> float:
+    if not isinstance(value, str):
+        raise ValueError("a duration is text with a unit, such as 90s, 5m, 48h or 7d")
+    seconds = parse_duration(value)
+    if seconds > DURATION_MAX_SECONDS:
+        raise ValueError("a duration is at most ten years")
+    return seconds
+
+
+def _read_positive_duration(value: float) -> float:
+    if value <= 0:
+        raise ValueError("this duration must be longer than 0s")
+    return value
+
+
+def _read_time(value: object) -> datetime:
+    if isinstance(value, datetime):
+        moment = value
+    elif isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("a time is RFC 3339, such as 2026-11-23T17:00:00Z") from None
+    else:
+        raise ValueError("a time is RFC 3339 text, such as 2026-11-23T17:00:00Z")
+    if moment.tzinfo is None:
+        raise ValueError("a time needs its offset: end it with Z for UTC, such as 2026-11-23T17:00:00Z")
+    return moment.astimezone(UTC)
+
+
+_DURATION_SCHEMA = WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "examples": ["90s", "5m", "48h"]})
+Duration = Annotated[float, BeforeValidator(_read_duration), _DURATION_SCHEMA]
+PositiveDuration = Annotated[float, AfterValidator(_read_positive_duration), BeforeValidator(_read_duration), _DURATION_SCHEMA]
+Moment = Annotated[datetime, BeforeValidator(_read_time), WithJsonSchema({"type": "string", "format": "date-time"})]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=63)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+Url = Annotated[str, StringConstraints(pattern=URL_PATTERN, max_length=2048)]
+EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=255)]
+Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
+PositiveCount = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+NonNegative = Annotated[float, Field(strict=True, ge=0.0, le=1e15, allow_inf_nan=False)]
+Positive = Annotated[float, Field(strict=True, gt=0.0, le=1e15, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
