@@ -5,18 +5,25 @@ An actuator never decides a number, and never trusts its memory over what it obs
 """
 
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Protocol
 
 from controlplane.contracts.events import PoolStatus, Quote
 from controlplane.contracts.fleet import Offer
 
+MAX_TOKEN_CHARACTERS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The offer was changed by `change` replicas; `intent` names the numbered purchase intent, where one was used."""
+    """The offer was changed by `change` replicas; `intent` names the numbered purchase intent, where one was used.
+
+    `reason` says why it is less than was asked for, where it is.
+    """
 
     change: int
     intent: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,11 @@ class Actuator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A purchase that may have been asked for. `token` is the idempotency token the supplier gets; `revision` is the store's."""
+    """A purchase that may have been asked for. `token` is the idempotency token the supplier gets; `revision` is the store's.
+
+    `opened_unix` is the supplier's time when it was written, `replicas` the ids of what was bought, as far as they are known,
+    `reason` what the supplier said last. A store keeps all fields.
+    """
 
     fleet: str
     offer: str
@@ -68,11 +79,20 @@ class Intent:
     count: int
     state: str
     revision: int = 0
+    opened_unix: float = 0.0
+    replicas: tuple[str, ...] = ()
+    reason: str = ""
 
     @property
     def token(self) -> str:
-        """The supplier's idempotency token: one per intent, never derived from a decision."""
-        return f"tidegate-{self.fleet}-{self.offer}-{self.number}"
+        """The supplier's idempotency token: one per intent, never derived from a decision; at most 64 characters, as EC2 wants.
+
+        It holds the opening time, so that numbers which start again after a store was lost don't name an old purchase.
+        """
+        name = f"tidegate.{self.fleet}.{self.offer}.{self.number}.{int(self.opened_unix):x}"
+        if len(name) <= MAX_TOKEN_CHARACTERS:
+            return name
+        return f"tidegate.{self.number}.{blake2b(name.encode(), digest_size=16).hexdigest()}"
 
 
 class IntentStore(Protocol):

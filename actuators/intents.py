@@ -1,0 +1,97 @@
+"""Purchases that a crash cannot double: a numbered intent is stored before the supplier is asked, and its id is the token.
+
+Owns the intent's state machine for any supplier; it must not choose how many to buy. `purchasing` drives it, `api.IntentStore` keeps it.
+
+                 asked: bought n              all n listed
+    ┌──────┐ ───────────────────────▶ ┌────────┐ ─────────▶ ┌──────┐
+    │ OPEN │                          │ BOUGHT │            │ SEEN │
+    └──────┘ ◀─┐ unknown outcome:     └────────┘ ─────────▶ └──────┘
+     │  │  └───┘ ask again, same token     never listed within settle_seconds: no longer counted
+     │  └─── all listed ──────────────────────────────────────▲
+     │ refused, or neither listed nor wanted any more within settle_seconds
+     ▼
+    ┌────────┐
+    │ FAILED │
+    └────────┘
+OPEN and BOUGHT count as pending for what is not listed yet, and no second intent is opened for the offer meanwhile.
+A crash before the supplier was asked, before its answer came, or before the answer was stored leaves OPEN: the same token is asked
+again. `settle_seconds` must be longer than the supplier's listing lags and shorter than its tokens live.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import StrEnum
+
+from actuators.api import Intent, IntentStore
+from actuators.holdings import Supplier
+from controlplane.contracts.errors import SupplierError, SupplierUnavailable
+from controlplane.contracts.fleet import Offer
+
+
+class IntentState(StrEnum):
+    """See the drawing above."""
+
+    OPEN = "open"
+    BOUGHT = "bought"
+    SEEN = "seen"
+    FAILED = "failed"
+
+
+def unseen(intent: Intent | None, seen: Mapping[str, int]) -> int:
+    """Return how many replicas of an intent must still be counted as pending, given how many are listed by token."""
+    if intent is None:
+        return 0
+    match intent.state:
+        case IntentState.OPEN:
+            return max(0, intent.count - seen.get(intent.token, 0))
+        case IntentState.BOUGHT:
+            return max(0, len(intent.replicas) - seen.get(intent.token, 0))
+        case _:
+            return 0
+
+
+def is_unknown(intent: Intent | None) -> bool:
+    """Return whether nobody knows yet what came of it."""
+    return intent is not None and intent.state == IntentState.OPEN
+
+
+class Purchases:
+    """Writes intents and asks a supplier; every method may raise IntentConflict when somebody else acts for the offer."""
+
+    def __init__(self, store: IntentStore, supplier: Supplier, settle_seconds: float) -> None:
+        """Work on a store and a supplier."""
+        self._store, self._supplier, self._settle_seconds = store, supplier, settle_seconds
+
+    async def latest(self, fleet: str, offer: Offer) -> Intent | None:
+        """Return the newest intent, to be read before the listing so that a purchase in between is a conflict."""
+        return await self._store.latest(fleet, offer.name)
+
+    async def settle(self, intent: Intent | None, seen: Mapping[str, int], now_unix: float) -> Intent | None:
+        """Close an intent that is fully listed, or that should have been listed long ago."""
+        if intent is None or intent.state not in (IntentState.OPEN, IntentState.BOUGHT):
+            return intent
+        if not unseen(intent, seen):
+            return await self._store.put(replace(intent, state=IntentState.SEEN))
+        if now_unix - intent.opened_unix <= self._settle_seconds:
+            return intent
+        listed = seen.get(intent.token, 0)
+        state = IntentState.SEEN if listed or intent.state == IntentState.BOUGHT else IntentState.FAILED
+        return await self._store.put(replace(intent, state=state, reason=f"{listed} of {intent.count} were listed in time"))
+
+    async def open(self, latest: Intent | None, fleet: str, offer: Offer, count: int, now_unix: float) -> Intent:
+        """Write the next intent; only after this may the supplier be asked."""
+        number, revision = (latest.number + 1, latest.revision) if latest else (1, 0)
+        intent = Intent(fleet, offer.name, number, count, IntentState.OPEN, revision, opened_unix=now_unix)
+        return await self._store.put(intent)
+
+    async def ask(self, intent: Intent, offer: Offer) -> Intent:
+        """Ask the supplier for an open intent, the first time or again, and store the answer; raises what the supplier raised."""
+        try:
+            replicas = await self._supplier.buy(intent, offer)
+        except SupplierUnavailable as error:
+            await self._store.put(replace(intent, reason=f"outcome unknown: {error}"))
+            raise
+        except SupplierError as error:
+            await self._store.put(replace(intent, state=IntentState.FAILED, reason=str(error)))
+            raise
+        return await self._store.put(replace(intent, state=IntentState.BOUGHT, replicas=replicas, reason=""))

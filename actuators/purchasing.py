@@ -1,0 +1,126 @@
+"""The actuator of anything that is bought replica by replica: makes a supplier's listing be the target, through intents.
+
+Owns the order of the steps: read the intent, list, settle, ask again, give back, grow or shrink. It must not know any supplier,
+nor decide a number. `intents` holds the state machine, `holdings` the choice of what goes; suppliers implement `holdings.Supplier`.
+"""
+
+from actuators.api import Applied, Failed, Intent, IntentConflict, IntentStore, Result, Skipped
+from actuators.holdings import HoldingState, Listing, Supplier, choose_releases
+from actuators.intents import IntentState, Purchases, is_unknown, unseen
+from controlplane.contracts.errors import InsufficientCapacity, QuotaExceeded, SupplierError
+from controlplane.contracts.events import PoolStatus, Quote
+from controlplane.contracts.fleet import Offer
+from controlplane.contracts.units import from_unix
+
+SETTLE_SECONDS = 300.0
+REFUSAL_SECONDS = 120.0
+
+
+class PurchasingActuator:
+    """An Actuator over one supplier. All ages are by the supplier's clock.
+
+    `settle_seconds`: after this a purchase that was never listed is given up. `refusal_seconds`: an offer counts as unavailable
+    for this long after a refusal.
+    """
+
+    def __init__(
+        self, supplier: Supplier, store: IntentStore, *, settle_seconds: float = SETTLE_SECONDS, refusal_seconds: float = REFUSAL_SECONDS
+    ) -> None:
+        """Keep nothing in memory but these: what is there is observed each time."""
+        self._supplier = supplier
+        self._purchases = Purchases(store, supplier, settle_seconds)
+        self._refusal_seconds = refusal_seconds
+
+    async def observe(self, fleet: str, offer: Offer) -> PoolStatus:
+        """Return what is listed, orphans included, and what an open intent still promises. Writes nothing."""
+        intent = await self._purchases.latest(fleet, offer)
+        listing = await self._supplier.listing(fleet, offer)
+        newest = max((h for h in listing.holdings if h.ready_unix is not None), key=lambda h: h.requested_unix, default=None)
+        lead = None if newest is None or newest.ready_unix is None else max(0.0, newest.ready_unix - newest.requested_unix)
+        return PoolStatus(
+            time=from_unix(listing.now_unix),
+            fleet=fleet,
+            offer=offer.name,
+            ready=listing.count(HoldingState.READY),
+            pending=listing.count(HoldingState.PENDING) + unseen(intent, listing.seen),
+            draining=listing.count(HoldingState.DRAINING),
+            unavailable=self._is_unavailable(intent, listing),
+            lead_time_seconds=lead,
+            message=intent.reason if intent is not None and intent.state in (IntentState.OPEN, IntentState.FAILED) else "",
+        )
+
+    def _is_unavailable(self, intent: Intent | None, listing: Listing) -> bool:
+        if intent is None or not intent.reason:
+            return False
+        lately = listing.now_unix - intent.opened_unix <= self._refusal_seconds
+        return is_unknown(intent) or (intent.state == IntentState.FAILED and lately)
+
+    async def apply(self, fleet: str, offer: Offer, target: int) -> Result:
+        """Make ready + pending be the target, one step of it at a time; what it cannot do yet it does when called again."""
+        try:
+            return await self._apply(fleet, offer, target)
+        except IntentConflict:
+            return Skipped("somebody else is buying for this offer: observe again")
+        except SupplierError as error:
+            return Failed(str(error), retryable=error.retryable, unavailable=isinstance(error, InsufficientCapacity | QuotaExceeded))
+
+    async def _apply(self, fleet: str, offer: Offer, target: int) -> Result:
+        intent = await self._purchases.latest(fleet, offer)
+        listing = await self._supplier.listing(fleet, offer)
+        intent = await self._settled(intent, offer, listing)
+        # Only now, as a replica that went back before it was seen would be waited for.
+        for holding in listing.holdings:
+            if holding.state is HoldingState.FAILED:
+                await self._supplier.release(fleet, offer, holding.id)
+        promised = unseen(intent, listing.seen)
+        if listing.counted > target:
+            return await self._shrink(fleet, offer, target, listing)
+        if intent is not None and promised:
+            return await self._follow(intent, offer, target, listing.counted + promised)
+        return await self._grow(fleet, offer, target, listing, intent)
+
+    async def _settled(self, intent: Intent | None, offer: Offer, listing: Listing) -> Intent | None:
+        """Close the intent if the listing allows; a purchase of unknown size that is listed in part is asked for again, to learn it."""
+        intent = await self._purchases.settle(intent, listing.seen, listing.now_unix)
+        if intent is not None and is_unknown(intent) and listing.seen[intent.token]:
+            intent = await self._purchases.ask(intent, offer)
+            intent = await self._purchases.settle(intent, listing.seen, listing.now_unix)
+        return intent
+
+    async def _follow(self, intent: Intent, offer: Offer, target: int, expected: int) -> Result:
+        """Follow an intent that is not fully listed: ask again if its outcome is unknown and all of it is still wanted."""
+        if is_unknown(intent) and expected <= target:
+            return _bought(await self._purchases.ask(intent, offer))
+        return Skipped(f"intent {intent.number} for {intent.count} is not listed yet")
+
+    async def _grow(self, fleet: str, offer: Offer, target: int, listing: Listing, latest: Intent | None) -> Result:
+        missing = target - listing.counted
+        count = missing // offer.replicas_per_lot * offer.replicas_per_lot
+        if missing == 0:
+            return Skipped("already there")
+        if count == 0:
+            return Skipped(f"{missing} missing is less than a lot of {offer.replicas_per_lot}")
+        intent = await self._purchases.open(latest, fleet, offer, count, listing.now_unix)
+        return _bought(await self._purchases.ask(intent, offer))
+
+    async def _shrink(self, fleet: str, offer: Offer, target: int, listing: Listing) -> Result:
+        surplus = listing.counted - target
+        leaving = choose_releases(listing, offer, surplus)
+        for holding in leaving:
+            await self._supplier.release(fleet, offer, holding.id)
+        kept = surplus - len(leaving)
+        reason = f"{kept} kept: within their minimum hold, or not a whole lot" if kept else ""
+        return Applied(-len(leaving), reason=reason) if leaving else Skipped(reason)
+
+    async def quote(self, offer: Offer) -> Quote | None:
+        """Return the offer's price and stock now."""
+        return await self._supplier.quote(offer)
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._supplier.close()
+
+
+def _bought(intent: Intent) -> Applied:
+    short = intent.count - len(intent.replicas)
+    return Applied(len(intent.replicas), intent.token, f"{short} fewer than asked for" if short else "")

@@ -1,0 +1,32 @@
+"""The kinds of actuator by name: the words that a policy's offers use.
+
+Owns the table only; heavy SDKs are imported when a kind is first made. It must not wire: `controlplane.app` calls `create`.
+To add one: write `actuators/<kind>.py`, add a line here, and the contract suite in tests/contract/test_actuators.py takes it up.
+"""
+
+from collections.abc import Callable, Mapping
+
+from actuators.api import Actuator, IntentStore
+from controlplane.contracts.errors import PolicyError
+
+Factory = Callable[[Mapping[str, object], IntentStore], Actuator]
+
+
+def _simulated(options: Mapping[str, object], store: IntentStore) -> Actuator:
+    from actuators.simulated import simulated_actuator
+
+    url = options.get("url")
+    if not url:
+        raise PolicyError("the simulated actuator needs the address of a simulated cloud: set simulated.url, such as http://127.0.0.1:8080")
+    return simulated_actuator(str(url), store)
+
+
+ACTUATORS: dict[str, Factory] = {"simulated": _simulated}
+
+
+def create(kind: str, options: Mapping[str, object], store: IntentStore) -> Actuator:
+    """Return a new actuator of a kind, with an offer's options; PolicyError for a kind that is not there."""
+    factory = ACTUATORS.get(kind)
+    if factory is None:
+        raise PolicyError(f"there is no actuator {kind!r}; known are {', '.join(sorted(ACTUATORS))}")
+    return factory(options, store)
