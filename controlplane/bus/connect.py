@@ -196,7 +196,7 @@ async def _greeting(server: str) -> dict[str, Any]:
 
 
 def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("-")[0].split(".") if part.isdigit())[:2]
+    return tuple(int(part) for part in text.partition("-")[0].split(".") if part.isdigit())[:2]
 
 
 def _reconnected(where: str, on_reconnect: Callable[[], Awaitable[None]] | None) -> Callable[[], Awaitable[None]]:

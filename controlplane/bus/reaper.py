@@ -79,10 +79,12 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, lambda *_: None)
     lock = take_lock(arguments[0])
     if lock < 0:
-        print(f"another process holds {arguments[0]}", file=sys.stderr)
+        sys.stderr.write(f"another process holds {arguments[0]}\n")
         return EXIT_LOCKED
     # The server inherits the lock: it is free only when both are gone, so two servers never share a store.
-    server = subprocess.Popen(arguments[1:], stdin=subprocess.DEVNULL, pass_fds=(lock,), preexec_fn=die_with_the_shim())
+    # There is but one thread here, so a preexec function is safe.
+    dying = die_with_the_shim()
+    server = subprocess.Popen(arguments[1:], stdin=subprocess.DEVNULL, pass_fds=(lock,), preexec_fn=dying)  # noqa: PLW1509
     wait_for_an_end(server, parent, wake)
     if server.poll() is None:
         stop(server)

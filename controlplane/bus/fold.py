@@ -1,0 +1,214 @@
+"""The ordered loop of the planner and the forecaster: every input in stream order through a pure step, outputs published, then on.
+
+Owns restoring (snapshot, then the tail), dead-lettering of bodies that do not decode, and that a crash at any point neither repeats an
+output nor loses one (`outbox`). It must not decide: `step` does, and knows nothing of NATS. It runs while its `lease` is held.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from pydantic import ValidationError
+
+from controlplane.bus.outbox import Outbox, Output
+from controlplane.bus.publish import Publisher, StreamAway
+from controlplane.bus.reader import BATCH, OrderedReader
+from controlplane.bus.snapshots import Snapshot, SnapshotStore
+from controlplane.contracts.errors import BusError, SnapshotError
+from controlplane.contracts.events import Event
+from controlplane.contracts.subjects import INPUT_SUBJECTS, INPUTS_STREAM, event_type_of
+
+SNAPSHOT_SECONDS = 180.0
+IDLE_SECONDS = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Folding[S]:
+    """What is folded: a pure step and the state's birth, writing and reading. `version` is the schema version of `dump`.
+
+    `step` may raise for an event that it cannot take: that event is set aside with the reason, and the state stays as it was.
+    """
+
+    step: Callable[[S, Event, int], tuple[S, Sequence[Event]]]
+    start: Callable[[], S]
+    dump: Callable[[S], bytes]
+    load: Callable[[bytes], S]
+    version: int
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a fold has done since it started."""
+
+    folded: int = 0
+    undecodable: int = 0
+    failed: int = 0
+    published: int = 0
+    repeated: int = 0
+    snapshots: int = 0
+
+
+class Fold[S]:
+    """One service's fold over the inputs. `await fold.run()` until `fold.stop()`, which folds no more and writes a snapshot.
+
+    `caught_up` is set once the newest input that was there has been folded: before, `state` is history.
+    `on_batch` is awaited after every batch, outputs published. Cancelling `run` writes no snapshot: for a lost lease.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        service: str,
+        fleet: str,
+        folding: Folding[S],
+        subjects: Sequence[str] = INPUT_SUBJECTS,
+        snapshot_seconds: float = SNAPSHOT_SECONDS,
+        on_batch: Callable[[S], Awaitable[None]] | None = None,
+    ) -> None:
+        self.state: S = folding.start()
+        self.sequence = 0
+        self.lag: int | None = None
+        self.counts = Counts()
+        self.caught_up = asyncio.Event()
+        self._client = client
+        self._name = f"tidegate-{service}"
+        self._folding = folding
+        self._subjects = tuple(subjects)
+        self._snapshot_seconds = snapshot_seconds
+        self._on_batch = on_batch
+        self._publisher = Publisher(client, f"tidegate/{service}/{fleet}")
+        self._store = SnapshotStore(client, service, fleet)
+        self._stopping = asyncio.Event()
+        self._saved_sequence = 0
+        self._epoch = 0
+
+    def stop(self) -> None:
+        """Let `run` end after the batch in hand, with a snapshot."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Restore, then fold until told to stop; BusError when NATS refuses for good."""
+        last_in_stream = await self._restore()
+        outbox = Outbox(self._client, self._publisher, self._epoch)
+        reader = OrderedReader(self._client, INPUTS_STREAM, self._subjects, self.sequence, self._name)
+        log.info("folding", service=self._name, after=self.sequence, last=last_in_stream)
+        saved_at = time.monotonic()
+        try:
+            while not self._stopping.is_set():
+                batch = await reader.next_batch(BATCH, IDLE_SECONDS)
+                await self._fold_batch(batch, outbox)
+                self.lag = reader.pending
+                if reader.pending == 0 or self.sequence >= last_in_stream:
+                    self.caught_up.set()
+                if time.monotonic() - saved_at >= self._snapshot_seconds:
+                    await self._save()
+                    saved_at = time.monotonic()
+            await self._save()
+        finally:
+            await reader.close()
+
+    async def _restore(self) -> int:
+        """Take the snapshot up, if there is one that fits this stream, and return the stream's last sequence."""
+        try:
+            info = await self._client.jetstream().stream_info(INPUTS_STREAM)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise BusError(f"the stream {INPUTS_STREAM} cannot be read: {error}") from error
+        self._epoch = int(info.created.timestamp() * 1000) if info.created else 0
+        try:
+            snapshot = await self._store.load(self._folding.version)
+            if snapshot is None:
+                return info.state.last_seq
+            if snapshot.epoch != self._epoch or snapshot.sequence > info.state.last_seq:
+                raise SnapshotError(f"the snapshot of {self._name} was taken of another stream")
+            self.state = self._folding.load(snapshot.state)
+        except SnapshotError as error:
+            log.warning("the state is rebuilt from the stream's start", service=self._name, reason=str(error))
+            return info.state.last_seq
+        self.sequence = self._saved_sequence = snapshot.sequence
+        if info.state.first_seq > snapshot.sequence + 1:
+            log.warning("inputs after the snapshot are no longer kept", service=self._name, first=info.state.first_seq, after=self.sequence)
+        return info.state.last_seq
+
+    async def _fold_batch(self, batch: Sequence[Msg], outbox: Outbox) -> None:
+        """Fold a batch and publish its outputs; only then is it behind us."""
+        outputs: list[Output] = []
+        sequence = self.sequence
+        for message in batch:
+            if message.metadata.sequence.stream <= sequence:
+                continue
+            sequence = message.metadata.sequence.stream
+            outputs.extend(self._fold_one(message, sequence, outbox))
+        while outputs:
+            try:
+                await outbox.issue(outputs)
+                break
+            except StreamAway as error:
+                log.warning("outputs wait for the server", service=self._name, outputs=len(outputs), reason=str(error))
+        self.sequence = sequence
+        self.counts.published, self.counts.repeated = outbox.counts.published, outbox.counts.repeated
+        if batch and self._on_batch is not None:
+            await self._on_batch(self.state)
+
+    def _fold_one(self, message: Msg, sequence: int, outbox: Outbox) -> list[Output]:
+        """Return the outputs of one message: those of the step, or one dead letter."""
+        event = decode(message.subject, message.data)
+        if not isinstance(event, Event):
+            self.counts.undecodable += 1
+            log.warning("input set aside", subject=message.subject, sequence=sequence, reason=event)
+            return [outbox.dead_letter_of(message.subject, message.data, sequence, event, message.headers or {})]
+        try:
+            self.state, events = self._folding.step(self.state, event, sequence)
+        except Exception as error:
+            # One event that trips a defect of ours must not stop the fleet's control: it is kept for inspection.
+            self.counts.failed += 1
+            log.exception("input set aside: the step failed", subject=message.subject, sequence=sequence)
+            return [outbox.dead_letter_of(message.subject, message.data, sequence, f"step failed: {error!r}", message.headers or {})]
+        self.counts.folded += 1
+        return [outbox.output_of(output, sequence, index) for index, output in enumerate(events)]
+
+    async def _save(self) -> None:
+        if self.sequence == self._saved_sequence:
+            return
+        snapshot = Snapshot(self._folding.version, self.sequence, self._epoch, self._folding.dump(self.state))
+        try:
+            if await self._store.save(snapshot):
+                self._saved_sequence = self.sequence
+                self.counts.snapshots += 1
+            else:
+                log.warning("snapshot not written: another writer is ahead", service=self._name, sequence=self.sequence)
+        except BusError as error:
+            # The stream still holds what a snapshot would have saved us from reading again.
+            log.warning("snapshot not written", service=self._name, reason=str(error))
+
+
+def decode(subject: str, body: bytes) -> Event | str:
+    """Return the event in a message, or the reason why there is none."""
+    kind = event_type_of(subject)
+    if kind is None:
+        return f"{subject} is not a subject that carries an event"
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "body"
+        return f"not a {kind.__name__}: {where}: {first['msg']} ({error.error_count()} in all)"
+
+
+def input_subjects_of(fleet: str) -> tuple[str, ...]:
+    """Return the subjects that one fleet's fold reads: its own, and the quotes and ticks that are everybody's."""
+    return (
+        f"tidegate.observation.{fleet}",
+        f"tidegate.pool.{fleet}.*",
+        "tidegate.quote.*",
+        f"tidegate.launch.{fleet}",
+        f"tidegate.alert.{fleet}",
+        f"tidegate.forecast.{fleet}",
+        "tidegate.tick",
+    )
