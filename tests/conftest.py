@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ settings.register_profile("long", settings.get_profile("default"), max_examples=
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default"))
 
 SECONDS_FOR_CHILDREN_TO_END = 5.0
+SESSION_MARK = "TIDEGATE_TEST_SESSION"
 
 
 def _kube_assets() -> Path:
@@ -52,21 +54,18 @@ COMPONENTS: dict[str, tuple[str, Callable[[], bool]]] = {
 }
 
 
+@cache
 def _absent() -> dict[str, str]:
     return {name: wanted for name, (wanted, is_here) in COMPONENTS.items() if not is_here()}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, by name, the tests that need a component which is not here."""
-    absent: dict[str, str] | None = None
-    for item in items:
-        for marker in item.iter_markers("needs"):
-            for name in marker.args:
-                if name not in COMPONENTS:
-                    raise pytest.UsageError(f"{item.nodeid}: needs({name!r}) is not one of {', '.join(COMPONENTS)}")
-                absent = _absent() if absent is None else absent
-                if name in absent:
-                    item.add_marker(pytest.mark.skip(reason=f"needs {name}: {absent[name]}"))
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, by name, a test that needs a component which is not here."""
+    for name in (name for marker in item.iter_markers("needs") for name in marker.args):
+        if name not in COMPONENTS:
+            pytest.fail(f"needs({name!r}): known components are {', '.join(COMPONENTS)}")
+        if name in _absent():
+            pytest.skip(f"needs {name}: {_absent()[name]}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -83,31 +82,29 @@ def trace_folders() -> tuple[Path, ...]:
     return _trace_folders()
 
 
-def _children() -> dict[int, str]:
-    """Return this process's children by id, with their command lines; empty where there is no /proc."""
+def _processes_of(session: str) -> dict[int, str]:
+    """Return this process's children, and all that inherited the session's mark, with their command lines; none without /proc."""
     found = {}
-    for listing in Path("/proc/self/task").glob("*/children"):
+    for folder in Path("/proc").glob("[0-9]*"):
         try:
-            ids = [int(text) for text in listing.read_text().split()]
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            is_ours = parent == os.getpid() or f"{SESSION_MARK}={session}\0".encode() in (folder / "environ").read_bytes()
         except OSError:
             continue
-        for child in ids:
-            try:
-                command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            except OSError:
-                continue
-            # multiprocessing keeps one of these until the interpreter ends.
-            if command and "resource_tracker" not in command:
-                found[child] = command
+        # An ended child has no command line; multiprocessing keeps its tracker until the interpreter ends.
+        if is_ours and command and "resource_tracker" not in command:
+            found[int(folder.name)] = command
     return found
 
 
 @pytest.fixture(scope="session", autouse=True)
 def no_process_left() -> Iterator[None]:
-    """Fail the last test of the session if a child process outlives the tests."""
-    before = _children()
+    """Fail the last test of the session if a process that a test started, or one that such a process started, is still there."""
+    session = os.environ[SESSION_MARK] = f"{os.getpid()}-{time.time_ns()}"
+    before = _processes_of(session)
     yield
     give_up = time.monotonic() + SECONDS_FOR_CHILDREN_TO_END
-    while (left := {pid: command for pid, command in _children().items() if pid not in before}) and time.monotonic() < give_up:
+    while (left := {pid: command for pid, command in _processes_of(session).items() if pid not in before}) and time.monotonic() < give_up:
         time.sleep(0.05)
     assert not left, f"left behind: {left}"

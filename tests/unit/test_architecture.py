@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,6 +103,15 @@ def test_a_method_that_imports_an_actuator_breaks_the_layers(tree: Path) -> None
 
     assert status != 0
     assert "forecasters.intruder -> actuators.api" in output
+
+
+def test_every_part_of_the_control_plane_has_its_place_in_the_layers() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    placed = set(re.findall(r"controlplane\.(\w+)", " ".join(layers)))
+    parts = {path.stem for path in (ROOT / "controlplane").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+
+    assert not parts - placed - {"__init__"}
 
 
 def sources() -> list[Path]:
