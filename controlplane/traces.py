@@ -137,12 +137,14 @@ def read_trace(
     name, _, series = name_or_path.partition("#")
     path = find_trace(name, folders)
     table = pick_series(load(path), path, series)
-    time_name = time_column or first_of(TIME_COLUMNS, table) or first_numeric(table, ())
+    time_name = time_column or first_of(TIME_COLUMNS, table)
     count_name = column or first_of(COUNT_COLUMNS, table) or first_numeric(table, (time_name,))
     for wanted, what in ((time_name, "time"), (count_name, "demand")):
         if wanted is None or wanted not in table.columns:
-            raise TraceError(f"{path}:1: no {what} column {wanted or ''!r}; the columns are {', '.join(table.columns)}")
-    assert time_name is not None and count_name is not None
+            asked = f" {wanted!r}" if wanted else ""
+            raise TraceError(f"{path}:1: no {what} column{asked}; name the one to read, out of {', '.join(table.columns)}")
+    assert time_name is not None
+    assert count_name is not None
     problems: list[str] = []
     starts, values = clean_rows(table, time_name, count_name, path, problems)
     starts, values = in_order(starts, values, problems)
