@@ -1,0 +1,148 @@
+"""The tide, vectorised: daily and weekly harmonics of the log of demand, by recursive least squares with forgetting.
+
+Owns the features and the recursion, the same code for one fleet and for ten thousand; what is left over decays with lead time.
+It must not see a wave: the caller hands it demand with the wave taken out. The structural fit is in `structural`.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from forecasters.api import Array
+from forecasters.intake import Index, Intake, Seen, offset
+from forecasters.zone import Zone
+
+BIN_SECONDS = 900.0
+TABLE_SLOTS = 2016
+MEMORY_SECONDS = 21 * 86400.0
+INDEPENDENT_SECONDS = 3600.0
+RESIDUAL_SECONDS = 600.0
+RESIDUAL_DECAY_SECONDS = 4 * 3600.0
+PRIOR_NOISE = 0.1
+HUBER = 2.5
+DAILY, WEEKLY, SIDE = (1, 2, 3, 4, 5, 6), (1, 2, 3), (-1, 1)
+PRIOR_LEVEL, PRIOR_DAILY, PRIOR_WEEKLY, PRIOR_SIDE = 3.0, 0.5, 0.1, 0.05
+LOG_LIMIT = 40.0
+
+
+def _frequencies() -> tuple[Array, Array]:
+    """Return cycles per day and prior standard deviations: the day, the week, and the day's change over the week."""
+    cycles = [float(k) for k in DAILY] + [k / 7.0 for k in WEEKLY] + [k + side / 7.0 for k in (1, 2) for side in SIDE]
+    prior = [PRIOR_DAILY / k for k in DAILY] + [PRIOR_WEEKLY / k for k in WEEKLY] + [PRIOR_SIDE] * 4
+    return np.array(cycles), np.array(prior)
+
+
+CYCLES, PRIOR = _frequencies()
+FEATURES = 1 + 2 * len(CYCLES)
+
+
+@dataclass(slots=True)
+class Tide:
+    """Coefficients f64[n, p] and their covariance f64[n, p, p]; noise, smoothed residual, and the bin being filled, f64[n]."""
+
+    theta: Array
+    covariance: Array
+    noise: Array
+    residual: Array
+    bins: Array
+    bin_start: Array
+    bin_total: Array
+    bin_seconds: Array
+
+
+def features(phase_days: Array) -> Array:
+    """Return f64[..., p] for local time in days: 1, then sines and cosines of every frequency."""
+    angle = phase_days[..., None] * (2.0 * np.pi * CYCLES)
+    out = np.empty((*phase_days.shape, FEATURES))
+    out[..., 0] = 1.0
+    np.sin(angle, out=out[..., 1 : 1 + len(CYCLES)])
+    np.cos(angle, out=out[..., 1 + len(CYCLES) :])
+    return out
+
+
+TABLE = features(np.linspace(0.0, 7.0, TABLE_SLOTS, endpoint=False))
+
+
+class Harmonic:
+    """Multiplicative daily and weekly shape, plus what is left over, fading over hours."""
+
+    name: ClassVar[str] = "harmonic"
+
+    def __init__(self, zone: Zone, season_seconds: float = 86400.0) -> None:
+        self._zone = zone
+        self._season = season_seconds
+
+    def start(self, fleets: int) -> Tide:
+        """Return the prior: no shape, level unknown."""
+        prior = np.concatenate(([PRIOR_LEVEL], PRIOR, PRIOR)) ** 2
+        zero = np.zeros(fleets)
+        return Tide(
+            theta=np.zeros((fleets, FEATURES)),
+            covariance=np.tile(np.diag(prior), (fleets, 1, 1)),
+            noise=np.full(fleets, PRIOR_NOISE),
+            residual=zero.copy(),
+            bins=zero.copy(),
+            bin_start=np.full(fleets, -np.inf),
+            bin_total=zero.copy(),
+            bin_seconds=zero.copy(),
+        )
+
+    def _features_at(self, time_unix: Array) -> Array:
+        slot = np.rint(self._zone.to_local(time_unix) * (TABLE_SLOTS / (7.0 * self._season)))
+        return TABLE[(slot % TABLE_SLOTS).astype(np.int64)]
+
+    def learn(self, state: Tide, intake: Intake, seen: Seen) -> None:
+        """Gather a quarter of an hour, then update the fit; follow the residual with every observation."""
+        total = state.bin_total[seen.sel] + seen.demand * seen.span_seconds
+        seconds = state.bin_seconds[seen.sel] + seen.span_seconds
+        start = state.bin_start[seen.sel]
+        state.bin_total[seen.sel], state.bin_seconds[seen.sel] = total, seconds
+        state.bin_start[seen.sel] = np.where(start == -np.inf, seen.time_unix - seen.span_seconds, start)
+        closed = np.flatnonzero((seconds >= BIN_SECONDS) | (state.bins[seen.sel] == 0.0))
+        if len(closed):
+            self._fit(state, intake, seen, closed)
+        design = self._features_at(seen.time_unix - 0.5 * seen.span_seconds)
+        base = offset(intake)[seen.sel]
+        left = np.log(seen.demand + base) - np.einsum("kp,kp->k", design, state.theta[seen.sel])
+        rate = -np.expm1(-seen.span_seconds / RESIDUAL_SECONDS)
+        residual = state.residual[seen.sel]
+        state.residual[seen.sel] = residual + rate * (left - residual)
+
+    def _fit(self, state: Tide, intake: Intake, seen: Seen, closed: Index) -> None:
+        fleet, seconds = seen.fleet[closed], state.bin_seconds[seen.fleet[closed]]
+        mean = state.bin_total[fleet] / seconds
+        design = self._features_at(seen.time_unix[closed] - 0.5 * np.minimum(seconds, 86400.0))
+        base = offset(intake)[fleet]
+        value = np.log(mean + base)
+        young = state.bins[fleet] == 0.0
+        theta = state.theta[fleet]
+        theta[:, 0] = np.where(young, value, theta[:, 0])
+        covariance = state.covariance[fleet]
+        gain = np.einsum("kpq,kq->kp", covariance, design)
+        noise = state.noise[fleet]
+        spread = np.maximum(INDEPENDENT_SECONDS / seconds, 1.0) * noise + np.einsum("kp,kp->k", gain, design)
+        error = value - np.einsum("kp,kp->k", theta, design)
+        limit = HUBER * np.sqrt(spread)
+        clipped = np.minimum(np.maximum(error, -limit), limit)
+        state.theta[fleet] = theta + gain * (clipped / spread)[:, None]
+        covariance -= gain[:, :, None] * (gain / spread[:, None])[:, None, :]
+        growing = np.trace(covariance, axis1=1, axis2=2) < PRIOR_LEVEL**2
+        covariance *= np.where(growing, np.exp(np.minimum(seconds, 86400.0) / MEMORY_SECONDS), 1.0)[:, None, None]
+        state.covariance[fleet] = covariance
+        rate = 1.0 / np.minimum(state.bins[fleet] + 10.0, 500.0)
+        state.noise[fleet] = np.maximum(noise + rate * (np.where(young, noise, clipped**2) - noise), 1e-6)
+        state.bins[fleet] += 1.0
+        state.bin_total[fleet] = 0.0
+        state.bin_seconds[fleet] = 0.0
+        state.bin_start[fleet] = seen.time_unix[closed]
+
+    def centre(self, state: Tide, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
+        """Return exp(shape at the target + residual fading with the horizon)."""
+        design = self._features_at(now_unix[:, None] + horizons_seconds)
+        shape = np.einsum("khp,kp->kh", design, state.theta[fleet])
+        fade = np.exp(-horizons_seconds / RESIDUAL_DECAY_SECONDS)
+        log = shape + state.residual[fleet][:, None] * fade
+        base = offset(intake)[fleet][:, None]
+        out: Array = np.maximum(np.exp(np.minimum(log, LOG_LIMIT)) - base, 0.0)
+        return out

@@ -1,0 +1,103 @@
+"""The door of every method: which observations count, how far apart they come, and how large they are.
+
+Owns the cleaning of a batch (missing, repeated, backwards, absurd values) and the running step and level of each fleet.
+It must not know any method; go on to `persistence`, the simplest reader of what is admitted here.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecasters.api import Array, Batch
+
+Index = NDArray[np.int64]
+DEMAND_CEILING = 1e15
+TIME_LIMIT = 1e12
+FIRST_SPAN_SECONDS = 60.0
+LEVEL_MEMORY = 500.0
+LEVEL_CLIP = 10.0
+OFFSET_SHARE = 0.02
+OFFSET_FLOOR = 1e-9
+
+
+@dataclass(slots=True)
+class Intake:
+    """Per fleet, f64[n]: newest time (-inf: none) and demand, typical step, long-run level, and how many were admitted."""
+
+    time_unix: Array
+    demand: Array
+    step_seconds: Array
+    level: Array
+    count: Array
+
+
+@dataclass(slots=True)
+class Seen:
+    """The admitted part of a batch. `sel` picks the fleets' rows (a slice when all were admitted), `fleet` are their numbers.
+
+    `time_unix`, `demand`, `span_seconds` are f64[k]: the demand is the mean over the `span_seconds` that end at the time.
+    """
+
+    sel: slice | Index
+    fleet: Index
+    time_unix: Array
+    demand: Array
+    span_seconds: Array
+    gap_seconds: Array
+
+
+def start_intake(fleets: int) -> Intake:
+    """Return the intake that has admitted nothing."""
+    zero = np.zeros(fleets)
+    return Intake(np.full(fleets, -np.inf), zero.copy(), np.full(fleets, FIRST_SPAN_SECONDS), zero.copy(), zero.copy())
+
+
+def offset(intake: Intake) -> Array:
+    """Return what is added before a logarithm, f64[n]: 2 % of the level, so that noise near zero stays small."""
+    out: Array = intake.level * OFFSET_SHARE + OFFSET_FLOOR
+    return out
+
+
+def admit(intake: Intake, batch: Batch) -> Seen | None:
+    """Take in what counts and return it; None when nothing does. An admitted demand is finite and in [0, 1e15]."""
+    time, demand = batch.time_unix, batch.demand_per_second
+    good = (demand >= 0.0) & (demand < np.inf) & (time > intake.time_unix) & (np.abs(time) < TIME_LIMIT)
+    sel: slice | Index
+    if good.all():
+        if not len(good):
+            return None
+        sel, fleet = slice(None), np.arange(len(time))
+    else:
+        sel = fleet = np.flatnonzero(good)
+        if not len(fleet):
+            return None
+    when = np.array(time[sel], dtype=np.float64)
+    value = np.minimum(demand[sel], DEMAND_CEILING).astype(np.float64)
+    count = intake.count[sel] + 1.0
+    gap = when - intake.time_unix[sel]
+    step = _typical_step(intake.step_seconds[sel], gap, count)
+    intake.step_seconds[sel] = step
+    intake.level[sel] = _typical_level(intake.level[sel], value, count)
+    intake.time_unix[sel] = when
+    intake.demand[sel] = value
+    intake.count[sel] = count
+    gap = np.minimum(gap, 1e9)
+    span = np.minimum(np.where(count < 2.0, FIRST_SPAN_SECONDS, gap), 3.0 * step)
+    return Seen(sel, fleet, when, value, span, gap)
+
+
+def _typical_step(step: Array, gap: Array, count: Array) -> Array:
+    """Follow the median gap: a step up or down of 10 % (more while young) towards each gap."""
+    rate = np.maximum(0.1, 1.0 / count)
+    moved = step * np.exp(rate * np.sign(gap - step))
+    moved = np.where((moved - gap) * (step - gap) < 0.0, gap, moved)
+    out: Array = np.where(count == 2.0, gap, np.where(count < 2.0, step, moved))
+    return np.minimum(out, 1e7)
+
+
+def _typical_level(level: Array, value: Array, count: Array) -> Array:
+    """Follow the mean, an outlier counting as at most ten times what is usual."""
+    clipped = np.where((count > 5.0) & (level > 0.0), np.minimum(value, LEVEL_CLIP * level), value)
+    out: Array = level + (clipped - level) / np.minimum(count, LEVEL_MEMORY)
+    return out

@@ -1,0 +1,183 @@
+"""A pool of point methods with quantiles around them: weighted by recent pinball loss, calibrated by horizon.
+
+Owns the one loop that every method goes through: score what came due, learn, forecast, keep what will come due.
+It must not know which methods there are nor what a launch is; `combine` puts those in.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from forecasters.api import Array, Batch
+from forecasters.intake import Index, Intake, Seen, admit, offset, start_intake
+from forecasters.pending import SLOTS, Pending, Settled, issue, settle, start_pending
+from forecasters.point import PointMethod
+from forecasters.spread import SHAPED, Spread, learn_errors, method_quantiles, prior_scale, start_spread
+
+MEMORY_SECONDS = 14 * 86400.0
+LEAST_MEMORY, MOST_MEMORY = 150.0, 2000.0
+LOSS_MEMORY = 150.0
+SHARPNESS = 4.0
+LOG_LIMIT = 40.0
+NEWCOMER_LOSS = 2.0
+STEP_SLACK = 1.05
+TRUSTED_AT_ONCE = ("persistence", "smoothed", "seasonal-naive")
+
+Multiples = Callable[[Index, Array], Array]
+
+
+@dataclass(slots=True)
+class PoolState:
+    """All arrays; `centre` f64[n, H, T] is the point forecast of every track made at the newest observation.
+
+    `stand_in` i64[n, H]: horizons inside one step all mean the next observation, so the longest of them answers for the rest.
+    """
+
+    intake: Intake
+    methods: dict[str, Any]
+    pending: Pending
+    spread: Spread
+    loss: Array
+    weight: Array
+    centre: Array
+    stand_in: Index
+
+
+class Pool:
+    """Methods, horizons and quantiles, fixed. Tracks: one per method, then the combination, then its running maximum."""
+
+    def __init__(self, methods: Sequence[PointMethod[Any]], horizons_seconds: Array, quantiles: Array) -> None:
+        self.methods = tuple(methods)
+        self.horizons_seconds = np.asarray(horizons_seconds, dtype=np.float64)
+        self.quantiles = np.asarray(quantiles, dtype=np.float64)
+        self._tracks = len(self.methods) + 2
+        self._order = np.arange(len(self.horizons_seconds))
+        self._first_loss = prior_scale(self.horizons_seconds)[:, None] * np.array(
+            [1.0 if method.name in TRUSTED_AT_ONCE else NEWCOMER_LOSS for method in self.methods]
+        )
+
+    def start(self, fleets: int) -> PoolState:
+        """Return the state that has seen nothing."""
+        horizons = len(self.horizons_seconds)
+        state = PoolState(
+            intake=start_intake(fleets),
+            methods={method.name: method.start(fleets) for method in self.methods},
+            pending=start_pending(fleets, horizons, self._tracks),
+            spread=start_spread(fleets, self.horizons_seconds, self._tracks, self.quantiles),
+            loss=np.tile(self._first_loss, (fleets, 1)),
+            weight=np.tile(_weigh(self._first_loss), (fleets, 1)),
+            centre=np.zeros((fleets, horizons, self._tracks)),
+            stand_in=np.tile(np.arange(horizons), (fleets, 1)),
+        )
+        return state
+
+    def learn(self, state: PoolState, batch: Batch, multiples: Multiples | None = None) -> PoolState:
+        """Score, learn and forecast ahead; `multiples(fleet, time)` says how many times the tide a known wave is."""
+        if multiples is not None:
+            everyone = np.arange(len(batch.time_unix))
+            over = multiples(everyone, batch.time_unix[:, None])[:, 0]
+            batch = Batch(batch.time_unix, batch.demand_per_second / over)
+        seen = admit(state.intake, batch)
+        if seen is None:
+            return state
+        tide = seen.demand
+        if multiples is not None:
+            seen.demand = tide * over[seen.sel]
+        for settled in settle(state.pending, seen):
+            self._score(state, seen, settled)
+        seen.demand = tide
+        for method in self.methods:
+            method.learn(state.methods[method.name], state.intake, seen)
+        centre = self._centres(state, seen.sel, seen.fleet, seen.time_unix, multiples)
+        state.centre[seen.sel] = centre
+        self._stand_in(state, seen)
+        issue(state.pending, state.intake, seen, self.horizons_seconds, centre, state.stand_in)
+        return state
+
+    def _stand_in(self, state: PoolState, seen: Seen) -> None:
+        inside = np.searchsorted(self.horizons_seconds, state.intake.step_seconds[seen.sel] * STEP_SLACK, side="right") - 1
+        state.stand_in[seen.sel] = np.maximum(self._order, inside[:, None])
+
+    def _score(self, state: PoolState, seen: Seen, settled: Settled) -> None:
+        row = settled.row
+        base = offset(state.intake)[seen.fleet[settled.position]][:, None]
+        actual = np.empty_like(settled.centre)
+        actual[:, :-1] = settled.actual[:, None]
+        actual[:, -1] = settled.high
+        error = np.log((actual + base) / (settled.centre + base))
+        count = len(self.methods)
+        if count > 1:
+            log = np.minimum(method_quantiles(state.spread, row, count), LOG_LIMIT)
+            said = (settled.centre[:, :count, None] + base[:, :, None]) * np.exp(log) - base[:, :, None]
+            miss = settled.actual[:, None, None] - said
+            pinball = np.maximum(self.quantiles * miss, (self.quantiles - 1.0) * miss).mean(axis=2)
+            pinball /= state.intake.level[seen.fleet[settled.position]][:, None] + base
+            rate = 1.0 / np.minimum(state.spread.count[row] + 2.0, LOSS_MEMORY)
+            loss = state.loss[row]
+            loss += rate[:, None] * (np.minimum(pinball, 50.0) - loss)
+            state.loss[row] = loss
+            state.weight[row] = _weigh(loss)
+        column = row % len(self.horizons_seconds)
+        spacing = np.maximum(self.horizons_seconds[column] / SLOTS, state.intake.step_seconds[seen.fleet[settled.position]])
+        memory = np.minimum(np.maximum(MEMORY_SECONDS / spacing, LEAST_MEMORY), MOST_MEMORY)
+        learn_errors(state.spread, row, column, error, memory, self.quantiles)
+
+    def _centres(self, state: PoolState, sel: slice | Index, fleet: Index, now_unix: Array, multiples: Multiples | None) -> Array:
+        horizons = self.horizons_seconds
+        count = len(self.methods)
+        out = np.empty((len(fleet), len(horizons), self._tracks))
+        for track, method in enumerate(self.methods):
+            out[:, :, track] = method.centre(state.methods[method.name], state.intake, sel, now_unix, horizons)
+        if multiples is not None:
+            out[:, :, :count] *= multiples(fleet, now_unix[:, None] + horizons)[:, :, None]
+        if count > 1:
+            base = offset(state.intake)[sel][:, None]
+            weight = state.weight.reshape(-1, len(horizons), count)[fleet[:, None], state.stand_in[sel]]
+            mean = np.einsum("khm,khm->kh", np.log(out[:, :, :count] + base[:, :, None]), weight)
+            out[:, :, count] = np.maximum(np.exp(mean) - base, 0.0)
+        else:
+            out[:, :, count] = out[:, :, 0]
+        np.maximum.accumulate(out[:, :, count], axis=1, out=out[:, :, count + 1])
+        return out
+
+    def forecast(self, state: PoolState, now_unix: float, multiples: Multiples | None = None) -> tuple[Array, Array]:
+        """Return (demand, peak) f64[n, H, Q] at `now_unix` + each horizon."""
+        intake = state.intake
+        fleets, horizons = len(intake.time_unix), len(self.horizons_seconds)
+        count = len(self.methods)
+        centre = state.centre
+        late = now_unix - intake.time_unix
+        if not (late == 0.0).all():
+            now = np.full(fleets, now_unix)
+            centre = self._centres(state, slice(None), np.arange(fleets), now, multiples)
+        base = offset(intake)[:, None, None]
+        quantile = state.spread.quantile.reshape(fleets, horizons, SHAPED, -1)[np.arange(fleets)[:, None], state.stand_in]
+        if (late > 1.5 * intake.step_seconds).any():
+            quantile = self._widened(quantile, late)
+        said = (centre[:, :, count:] + base)[..., None] * np.exp(np.minimum(quantile, LOG_LIMIT)) - base[..., None]
+        np.maximum(said, 0.0, out=said)
+        demand = said[:, :, 0]
+        peak = np.maximum(demand, said[:, :, 1])
+        np.maximum.accumulate(peak, axis=1, out=peak)
+        return demand, peak
+
+    def _widened(self, quantile: Array, late: Array) -> Array:
+        """Read the error quantiles at the lead since the newest observation, where that is longer than the horizon."""
+        finite = np.where(np.isfinite(late), np.maximum(late, 0.0), self.horizons_seconds[-1])
+        lead = np.log(finite[:, None] + self.horizons_seconds)
+        grid = np.log(self.horizons_seconds)
+        right = np.clip(np.searchsorted(grid, lead.ravel()).reshape(lead.shape), 1, len(grid) - 1)
+        share = np.clip((lead - grid[right - 1]) / (grid[right] - grid[right - 1]), 0.0, 1.0)[:, :, None, None]
+        fleet = np.arange(len(late))[:, None]
+        out: Array = quantile[fleet, right - 1] * (1.0 - share) + quantile[fleet, right] * share
+        return out
+
+
+def _weigh(loss: Array) -> Array:
+    """Return weights along the last axis, falling with the fourth power of the loss: 20 % worse is half the weight."""
+    power = (loss.min(axis=-1, keepdims=True) + 1e-9) / (loss + 1e-9)
+    power **= SHARPNESS
+    out: Array = power / power.sum(axis=-1, keepdims=True)
+    return out

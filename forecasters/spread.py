@@ -1,0 +1,116 @@
+"""How wrong forecasts were, by horizon: a forgetting histogram of log errors, and the quantiles read off it.
+
+Owns the error distributions: errors are log ratios over a running scale, counted in bins that are fine near zero and wide
+far out, so one update is O(bins) and no window is ever sorted. It must not know where a forecast came from; see `track`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from forecasters.api import Array
+from forecasters.intake import Index
+
+BINS = 72
+SHAPED = 2
+REACH = 30.0
+FINENESS = 0.25
+ERROR_CLIP = 12.0
+SCALE_FLOOR = 1e-4
+SCALE_COUNT = 6.0
+PRIOR_COUNT = 15.0
+SCALE_MEMORY = 400.0
+EAGER_COUNT, REFRESH_EVERY = 40.0, 4.0
+_TOP = float(np.arcsinh(REACH / FINENESS))
+_WIDTH = 2.0 * _TOP / BINS
+_EDGES = np.linspace(-_TOP, _TOP, BINS + 1)
+
+
+@dataclass(slots=True)
+class Spread:
+    """Per row (fleet x horizon): count f64[R], scale of every track f64[R, T], and for the last `SHAPED` tracks the shape.
+
+    The shape is a histogram f32[R, SHAPED, B] and the quantiles read off it, f64[R, SHAPED, Q], in log units:
+    a forecast quantile is (centre + offset) * exp(quantile) - offset.
+    """
+
+    scale: Array
+    count: Array
+    histogram: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+    quantile: Array
+
+
+def prior_scale(horizons_seconds: Array) -> Array:
+    """Return the mean absolute log error that is assumed before any was seen: 0.33 a minute ahead, 1.1 two days ahead."""
+    out: Array = 0.25 * (1.0 + np.log10(1.0 + horizons_seconds / 60.0))
+    return out
+
+
+def start_spread(fleets: int, horizons_seconds: Array, tracks: int, quantiles: Array) -> Spread:
+    """Return the stated prior: two-sided exponential errors of the prior scale, worth `PRIOR_COUNT` observations."""
+    cells = 0.5 * np.sign(np.sinh(_EDGES)) * -np.expm1(-np.abs(FINENESS * np.sinh(_EDGES))) + 0.5
+    histogram = np.diff(cells) / (cells[-1] - cells[0]) * PRIOR_COUNT
+    scale = np.tile(prior_scale(horizons_seconds), fleets)
+    rows = len(scale)
+    start = Spread(
+        scale=np.repeat(scale[:, None], tracks, axis=1),
+        count=np.zeros(rows),
+        histogram=np.tile(histogram.astype(np.float32), (rows, SHAPED, 1)),
+        quantile=np.zeros((rows, SHAPED, len(quantiles))),
+    )
+    if rows:
+        first = _invert(start.histogram[:1], quantiles)
+        start.quantile[:] = start.scale[:, -SHAPED:, None] * first
+    return start
+
+
+def learn_errors(spread: Spread, row: Index, column: Index, error: Array, memory: Array, quantiles: Array) -> None:
+    """Count the log errors f64[k, T] of rows (each at most once), forgetting older ones over `memory` f64[k] counts.
+
+    `column` is each row's horizon: the quantiles of a row that is no longer young are read off every fourth time, in turns.
+    """
+    error = np.minimum(np.maximum(error, -ERROR_CLIP), ERROR_CLIP)
+    count = spread.count[row] + 1.0
+    spread.count[row] = count
+    scale = spread.scale[row]
+    size = np.minimum(np.abs(error), 6.0 * scale + 0.02)
+    scale += (size - scale) / np.minimum(count + SCALE_COUNT, SCALE_MEMORY)[:, None]
+    np.maximum(scale, SCALE_FLOOR, out=scale)
+    spread.scale[row] = scale
+    error, scale = error[:, -SHAPED:], scale[:, -SHAPED:]
+    place = (np.arcsinh(error / (scale * FINENESS)) + _TOP) / _WIDTH
+    cell = np.minimum(np.maximum(place, 0.0), BINS - 1e-9).astype(np.int64)
+    histogram = spread.histogram[row]
+    histogram *= (1.0 - 1.0 / memory)[:, None, None].astype(np.float32)
+    flat = histogram.reshape(-1)
+    flat[np.arange(cell.size) * BINS + cell.ravel()] += np.float32(1.0)
+    spread.histogram[row] = histogram
+    due = (count <= EAGER_COUNT) | ((count + column) % REFRESH_EVERY == 0.0)
+    if not due.all():
+        row, scale, histogram = row[due], scale[due], histogram[due]
+    if len(row):
+        spread.quantile[row] = scale[:, :, None] * _invert(histogram, quantiles)
+
+
+def method_quantiles(spread: Spread, row: Index, methods: int) -> Array:
+    """Return log quantiles f64[k, M, Q] of single methods: the combination's shape at each method's own scale."""
+    shape = spread.quantile[row, 0] / spread.scale[row, -SHAPED, None]
+    out: Array = spread.scale[row, :methods, None] * shape[:, None, :]
+    return out
+
+
+def _invert(histogram: np.ndarray[tuple[int, ...], np.dtype[np.float32]], quantiles: Array) -> Array:
+    """Return the quantiles [k, T, Q] of histograms [k, T, B], linear within a bin (in the bins' own stretched scale)."""
+    rows = histogram.shape[0] * histogram.shape[1]
+    cumulated = np.cumsum(histogram.reshape(rows, BINS), axis=1, dtype=np.float64)
+    cumulated /= cumulated[:, -1:]
+    base = np.arange(rows, dtype=np.float64)[:, None]
+    flat = np.concatenate((np.zeros(1), (cumulated + base).ravel()))
+    wanted = quantiles[None, :] + base
+    found = np.searchsorted(flat[1:], wanted.ravel())
+    np.minimum(found, flat.size - 2, out=found)
+    lower, upper = flat[found].reshape(wanted.shape), flat[found + 1].reshape(wanted.shape)
+    share = np.minimum((wanted - lower) / np.maximum(upper - lower, 1e-12), 1.0)
+    cell = found.reshape(wanted.shape) - np.arange(0, flat.size - 1, BINS)[:, None]
+    out = FINENESS * np.sinh((cell + share) * _WIDTH - _TOP)
+    return out.reshape(histogram.shape[0], histogram.shape[1], -1)
