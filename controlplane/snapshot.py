@@ -12,7 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from controlplane.contracts.errors import SnapshotError
 from controlplane.contracts.fleet import LaunchPlan
-from controlplane.pipeline import Forecasting, ForecastState, PipeState, PlanState
+from controlplane.forecasting import Forecasting, ForecastState
+from controlplane.pipeline import PipeState
+from controlplane.planning import PlanState
 
 SCHEMA_VERSION = 1
 

@@ -1,0 +1,97 @@
+"""The forecaster's half of the pipeline: Observation and Launch in, Forecast out, for one fleet.
+
+Owns which horizons and quantiles a fleet's decisions need, and the waves that were announced. Pure: time is the event's.
+`forecasters.combine` makes the numbers; `controlplane.planning` is the other half; `controlplane.pipeline` shows both.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from controlplane.contracts.events import Event, Forecast, Launch, Observation
+from controlplane.contracts.fleet import Fleet, LaunchPlan
+from forecasters.api import Array, Batch
+from forecasters.combine import Combination, CombinationState, CombinedForecast
+from policies.view import Outlook
+
+HORIZONS_SECONDS = (60, 120, 300, 480, 600, 900, 1200, 1800, 2700, 3600, 5400, 7200, 10800, 14400, 21600, 43200, 86400, 172800)
+QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.995, 0.999)
+
+
+def horizons_of(fleet: Fleet) -> Array:
+    """Return the horizons that a fleet's decisions need, seconds: the standard ones and its offers' lead times."""
+    leads = {float(round(offer.lead_time_seconds)) for offer in fleet.offers if offer.lead_time_seconds >= 30.0}
+    return np.array(sorted({float(horizon) for horizon in HORIZONS_SECONDS} | leads))
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastState:
+    """What the forecaster knows of one fleet: the methods' own state, and the waves that were announced."""
+
+    methods: CombinationState
+    waves: Mapping[str, LaunchPlan] = field(default_factory=dict)
+    observed_unix: float | None = None
+
+
+class Forecasting:
+    """Demand of one fleet as a distribution by horizon: learns each Observation, answers with a Forecast."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.combination = Combination(fleet.forecast, horizons_of(fleet), np.array(QUANTILES))
+
+    def start(self) -> ForecastState:
+        """Return the state that has seen nothing but the policy's own launches."""
+        return ForecastState(self.combination.start(1), {plan.name: plan for plan in self.fleet.launches})
+
+    def step(self, state: ForecastState, event: Event) -> tuple[ForecastState, tuple[Forecast, ...]]:
+        """Fold one event; an Observation that says something new is answered with a Forecast."""
+        if isinstance(event, Launch):
+            return see_launch(state, event), ()
+        if not isinstance(event, Observation) or event.demand_per_second is None:
+            return state, ()
+        now = event.time.timestamp()
+        if state.observed_unix is not None and now <= state.observed_unix:
+            return state, ()
+        state, made = self.learn(state, now, event.demand_per_second)
+        return state, (self._event(made, event),)
+
+    def learn(self, state: ForecastState, now: float, demand_per_second: float) -> tuple[ForecastState, CombinedForecast]:
+        """Learn one value and forecast from it."""
+        waves = (tuple(state.waves.values()),)
+        batch = Batch(np.array([now]), np.array([demand_per_second]))
+        methods = self.combination.learn(state.methods, batch, waves)
+        made = self.combination.forecast(methods, now, waves)
+        return ForecastState(methods, state.waves, now), made
+
+    def _event(self, made: CombinedForecast, observation: Observation) -> Forecast:
+        return Forecast(
+            fleet=self.fleet.name,
+            time=observation.time,
+            observed=observation.time,
+            horizons_seconds=tuple(self.combination.horizons_seconds.tolist()),
+            quantiles=QUANTILES,
+            demand_per_second=tuple(map(tuple, made.demand[0].tolist())),
+            peak_per_second=tuple(map(tuple, made.peak[0].tolist())),
+            weights={name: min(max(float(share[0]), 0.0), 1.0) for name, share in made.weights.items()},
+        )
+
+
+def see_launch(state: ForecastState, launch: Launch) -> ForecastState:
+    """Return the state with a wave announced, corrected or called off."""
+    waves = {name: plan for name, plan in state.waves.items() if name != launch.name}
+    if not launch.cancelled:
+        starts = launch.starts.timestamp()
+        waves[launch.name] = LaunchPlan(launch.name, starts, launch.peak_multiple, launch.ramp_seconds, launch.half_life_seconds)
+    return replace(state, waves=waves)
+
+
+def outlook_of(forecast: Forecast) -> Outlook:
+    """Return the arrays of a Forecast event."""
+    return Outlook(
+        np.array(forecast.horizons_seconds),
+        np.array(forecast.quantiles),
+        np.array(forecast.demand_per_second),
+        np.array(forecast.peak_per_second),
+    )

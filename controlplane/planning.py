@@ -1,0 +1,181 @@
+"""The planner's half of the pipeline: everything that bears on a decision in, one Decision for each Tick out, for one fleet.
+
+Owns the state that is folded from the stream, and how it becomes the View that a decision sees. Pure: time is the event's.
+It must not decide; `policies.decide` does. `controlplane.verdicts` writes the Decision down.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from controlplane.contracts.events import Alert, AlertAction, Decision, Event, Forecast, Observation, PoolStatus, Quote, Tick
+from controlplane.contracts.fleet import Fleet, Mode, Offer
+from controlplane.forecasting import outlook_of
+from controlplane.verdicts import decision_of
+from policies.decide import Verdict, decide, start_memory
+from policies.view import Memory, OfferView, Outlook, View
+
+LIFT_SECONDS_AT_MOST = 3600.0
+
+
+class Work(NamedTuple):
+    """Rates of one interval, work per second, and the backlog at its end; None: not known."""
+
+    demand: float | None
+    backlog: float | None = None
+    late: float | None = None
+    spilled: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Work since the last decision, in units of work; None in `late` where nobody reports it."""
+
+    demand: float = 0.0
+    late: float | None = None
+    spilled_per_second: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What one offer holds, as last reported; `draining` replicas are in neither."""
+
+    ready: int = 0
+    pending: int = 0
+    unavailable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """An offer's last quote. None: not known."""
+
+    usd_per_replica_hour: float | None
+    stock_replicas: int | None = None
+    expires_unix: float = float("inf")
+
+
+NOTHING_HELD = Pool()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanState:
+    """What the planner knows of one fleet, folded from the stream; plain data, so that it can be snapshot."""
+
+    memory: Memory
+    outlook: Outlook | None = None
+    observed_unix: float | None = None
+    demand_per_second: float | None = None
+    backlog: float = 0.0
+    tally: Tally = Tally()
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    alerts: Mapping[str, Alert] = field(default_factory=dict)
+    ticked_unix: float | None = None
+
+
+class Planning:
+    """One fleet's decisions: folds everything that bears on them, and answers each Tick with one Decision."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+
+    def start(self) -> PlanState:
+        """Return the state that has seen nothing."""
+        return PlanState(Memory())
+
+    def step(self, state: PlanState, event: Event, sequence: int | None = None) -> tuple[PlanState, tuple[Decision, ...]]:
+        """Fold one event; `sequence` is its place in the stream, recorded in the Decision that answers a Tick."""
+        match event:
+            case Observation():
+                return self.see_observation(state, event), ()
+            case Forecast():
+                return replace(state, outlook=outlook_of(event)), ()
+            case PoolStatus():
+                pool = Pool(event.ready, event.pending, event.unavailable)
+                return replace(state, pools={**state.pools, event.offer: pool}), ()
+            case Quote():
+                return replace(state, prices={**state.prices, event.offer: price_of(event)}), ()
+            case Alert():
+                return replace(state, alerts={**state.alerts, event.name: event}), ()
+            case Tick() if event.fleet in (None, self.fleet.name):
+                now = event.time.timestamp()
+                view = self.view(state, now, poke=event.is_poke)
+                state, verdict = self.decide(state, view)
+                return state, (decision_of(view, verdict, event, sequence),)
+        return state, ()
+
+    def see_observation(self, state: PlanState, seen: Observation) -> PlanState:
+        """Fold an Observation."""
+        work = Work(seen.demand_per_second, seen.backlog, seen.late_per_second, seen.spilled_per_second)
+        return self.see(state, seen.time.timestamp(), work, seen.interval_seconds or 0.0)
+
+    def see(self, state: PlanState, now: float, work: Work, interval_seconds: float = 0.0) -> PlanState:
+        """Fold what was seen at `now`; older than what is known changes nothing, and unknown demand leaves the known to grow old.
+
+        `interval_seconds` is what the first one covers; later ones cover the time since the one before.
+        """
+        if state.observed_unix is not None and now <= state.observed_unix:
+            return state
+        backlog = state.backlog if work.backlog is None and work.demand is None else work.backlog or 0.0
+        if work.demand is None:
+            return replace(state, backlog=backlog)
+        elapsed = now - state.observed_unix if state.observed_unix is not None else interval_seconds
+        late = state.tally.late if work.late is None else (state.tally.late or 0.0) + work.late * elapsed
+        tally = Tally(state.tally.demand + work.demand * elapsed, late, work.spilled or 0.0)
+        return replace(state, observed_unix=now, demand_per_second=work.demand, backlog=backlog, tally=tally)
+
+    def decide(self, state: PlanState, view: View) -> tuple[PlanState, Verdict]:
+        """Decide on a view, and start a new tally."""
+        memory = state.memory if state.memory.metered_unix is not None else start_memory(view.now_unix)
+        verdict, memory = decide(view, memory)
+        tally = Tally(spilled_per_second=state.tally.spilled_per_second)
+        return replace(state, memory=memory, tally=tally, ticked_unix=view.now_unix), verdict
+
+    def view(self, state: PlanState, now: float, *, poke: bool = False, shadow: bool | None = None) -> View:
+        """Return what the decision sees at `now`. In recommend mode replicas are those of a shadow pool that follows every target."""
+        if shadow is None:
+            shadow = self.fleet.guard.mode is Mode.RECOMMEND and bool(state.memory.targets)
+        firing = [alert for alert in state.alerts.values() if alert.status == "firing" and now < _alert_ends(alert)]
+        late = state.tally.late
+        return View(
+            now_unix=now,
+            fleet=self.fleet,
+            offers=tuple(self._offer(state, offer, now, shadow) for offer in self.fleet.offers),
+            outlook=state.outlook,
+            demand_per_second=state.demand_per_second,
+            demand_age_seconds=now - state.observed_unix if state.observed_unix is not None else float("inf"),
+            backlog=state.backlog,
+            late_share=late / state.tally.demand if late is not None and state.tally.demand > 0.0 else None,
+            spilled_per_second=state.tally.spilled_per_second,
+            lift_replicas=sum(alert.lift_replicas for alert in firing if alert.action is AlertAction.LIFT),
+            frozen=any(alert.action is AlertAction.FREEZE for alert in firing),
+            poke=poke,
+        )
+
+    def _offer(self, state: PlanState, offer: Offer, now: float, shadow: bool) -> OfferView:
+        pool, price = state.pools.get(offer.name, NOTHING_HELD), state.prices.get(offer.name)
+        if price is not None and now >= price.expires_unix:
+            price = None
+        usd = price.usd_per_replica_hour if price is not None else None
+        if usd is None:
+            usd = offer.usd_per_replica_hour if offer.usd_per_replica_hour is not None else offer.ceiling_usd_per_replica_hour
+        return OfferView(
+            offer=offer,
+            ready=state.memory.targets.get(offer.name, 0) if shadow else pool.ready,
+            pending=0 if shadow else pool.pending,
+            usd_per_replica_hour=usd,
+            stock=price.stock_replicas if price is not None else None,
+            unavailable=pool.unavailable,
+        )
+
+
+def price_of(quote: Quote) -> Price:
+    """Return what the planner keeps of a Quote."""
+    expires = quote.expires.timestamp() if quote.expires is not None else float("inf")
+    return Price(quote.usd_per_replica_hour, quote.stock_replicas, expires)
+
+
+def _alert_ends(alert: Alert) -> float:
+    """Return when an alert stops acting: its own expiry, at most an hour after it fired."""
+    latest = alert.time.timestamp() + LIFT_SECONDS_AT_MOST
+    return min(alert.expires.timestamp(), latest) if alert.expires is not None else latest
