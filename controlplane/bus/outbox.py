@@ -12,7 +12,7 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
-from controlplane.bus.publish import Publisher, PublishError, SequenceConflict, StreamAway, dead_headers
+from controlplane.bus.publish import Publisher, PublishError, SequenceConflict, StreamAway, clipped, dead_headers
 from controlplane.contracts.events import Actuation, Decision, Event
 from controlplane.contracts.subjects import (
     DEAD_STREAM,
@@ -87,7 +87,7 @@ class Outbox:
         """Return the output that an input becomes which does not decode: one dead letter, whichever service saw it first."""
         identity = f"dead-{self.epoch}-{sequence}"
         dead = dead_headers(subject, "undecodable", error, headers, identity)
-        return Output(Cause(sequence, 0), DEAD_STREAM, dead_subject_of(subject), body, dead)
+        return Output(Cause(sequence, 0), DEAD_STREAM, dead_subject_of(subject), clipped(body, self.client), dead)
 
     async def issue(self, outputs: Sequence[Output]) -> None:
         """Publish those that were not issued yet and return once all are stored; StreamAway when the server stays away."""

@@ -30,6 +30,7 @@ FIRST_DELAY_SECONDS = 0.05
 LONGEST_DELAY_SECONDS = 1.0
 WINDOW = 256
 ERROR_CHARACTERS = 500
+DEAD_HEADERS_BYTES = 16 * 1024
 WRONG_LAST_SEQUENCE = (10071, 10164)
 
 
@@ -115,7 +116,8 @@ class Publisher:
         message_id: str | None = None,
     ) -> PubAck:
         """Put a message that cannot be used where it can be looked at, with the reason in its headers."""
-        return await self.publish_raw(dead_subject_of(subject), body, dead_headers(subject, reason, error, headers, message_id))
+        dead = dead_headers(subject, reason, error, headers, message_id)
+        return await self.publish_raw(dead_subject_of(subject), clipped(body, self._client), dead)
 
     async def _attempt(self, subject: str, body: bytes, headers: dict[str, str]) -> PubAck:
         if not self._client.is_connected and not self._client.is_closed:
@@ -132,6 +134,11 @@ def dead_headers(
     text = " ".join(str(error).split()).encode("ascii", "replace").decode()[:ERROR_CHARACTERS]
     dead = {**kept, SUBJECT_HEADER: subject, REASON_HEADER: reason, ERROR_HEADER: text}
     return {**dead, MESSAGE_ID: message_id} if message_id else dead
+
+
+def clipped(body: bytes, client: Client) -> bytes:
+    """Return as much of a body as fits into a message beside the headers of a dead letter."""
+    return body[: max(client.max_payload - DEAD_HEADERS_BYTES, 0)]
 
 
 def _refusal(subject: str, error: nats.js.errors.APIError) -> PublishError:

@@ -14,17 +14,16 @@ import sys
 import time
 from collections.abc import Callable
 
-LOCK_WAIT_SECONDS = 10.0
 STOP_WAIT_SECONDS = 10.0
 PARENT_POLL_SECONDS = 1.0
 EXIT_LOCKED = 75
 _PR_SET_PDEATHSIG = 1
 
 
-def take_lock(path: str) -> int:
-    """Take the store's lock and return its descriptor, -1 if another server keeps it for longer than a shutdown takes."""
+def take_lock(path: str, wait_seconds: float) -> int:
+    """Take the store's lock and return its descriptor, -1 if another server keeps it for longer than `wait_seconds`."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    deadline = time.monotonic() + wait_seconds
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,21 +69,24 @@ def wait_for_an_end(server: "subprocess.Popen[bytes]", parent: int, wake: int) -
 
 
 def main(arguments: list[str]) -> int:
-    """Run `arguments[1:]` under the lock file `arguments[0]` until one of us has to go; return the server's exit status."""
+    """Run `arguments[2:]` under the lock file `arguments[0]`, waited for `arguments[1]` seconds, until one of us has to go.
+
+    Return the server's exit status, EXIT_LOCKED if another server keeps the lock.
+    """
     parent = os.getppid()
     wake, wake_end = os.pipe()
     os.set_blocking(wake_end, False)
     signal.set_wakeup_fd(wake_end)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    lock = take_lock(arguments[0])
+    lock = take_lock(arguments[0], float(arguments[1]))
     if lock < 0:
         sys.stderr.write(f"another process holds {arguments[0]}\n")
         return EXIT_LOCKED
     # The server inherits the lock: it is free only when both are gone, so two servers never share a store.
     # There is but one thread here, so a preexec function is safe.
     dying = die_with_the_shim()
-    server = subprocess.Popen(arguments[1:], stdin=subprocess.DEVNULL, pass_fds=(lock,), preexec_fn=dying)  # noqa: PLW1509
+    server = subprocess.Popen(arguments[2:], stdin=subprocess.DEVNULL, pass_fds=(lock,), preexec_fn=dying)  # noqa: PLW1509
     wait_for_an_end(server, parent, wake)
     if server.poll() is None:
         stop(server)
