@@ -6,8 +6,8 @@ It reads the compiled fleet, so that prices and capacities are per unit of work.
 
 from collections.abc import Iterator
 
-from controlplane.contracts.fleet import Fleet, Offer, Tier
-from controlplane.contracts.units import SECONDS_PER_HOUR, format_duration
+from controlplane.contracts.fleet import Fleet, Mode, Offer, Tier
+from controlplane.contracts.units import MILLION, SECONDS_PER_HOUR, format_duration
 from policies.compile import offer_blocks
 from policies.problems import Finding, Path, Severity
 from policies.schema import FleetPolicy
@@ -21,7 +21,7 @@ def advise(policy: FleetPolicy, fleet: Fleet) -> list[Finding]:
     paths = {block.name: path for path, block in offer_blocks(policy.spec)}
     found = [
         *_about_times(policy, fleet, paths),
-        *_about_budget(policy, fleet),
+        *_about_budget(fleet),
         *_about_prices(fleet, paths),
         *_about_the_rest(policy, fleet, paths),
     ]
@@ -44,7 +44,8 @@ def _about_times(policy: FleetPolicy, fleet: Fleet, paths: dict[str, Path]) -> I
         path, lead = paths[offer.name], offer.lead_time_seconds
         quiet = offer.scale_down_cooldown_seconds
         if "scale_down_seconds" in blocks[offer.name].cooldown.model_fields_set and quiet < lead:
-            message = f"is shorter than the lead time, {format_duration(lead)}: a replica could be returned before its successor serves; use {format_duration(lead)} or more"
+            shorter = f"is shorter than the lead time, {format_duration(lead)}"
+            message = f"{shorter}: what is returned could be missed before a new one serves; use {format_duration(lead)} or more"
             yield (*path, "cooldown", "scaleDown"), message
         if offer.tier is Tier.BURST and lead > LEAD_TIME_LONG_SECONDS:
             yield (*path, "leadTime"), "is longer than an hour: burst will miss most waves; is it a floor offer, or a typing error?"
@@ -53,14 +54,17 @@ def _about_times(policy: FleetPolicy, fleet: Fleet, paths: dict[str, Path]) -> I
     down = spec.behavior.scale_down
     longest = max((offer.lead_time_seconds for offer in fleet.tier(Tier.BURST)), default=0.0)
     if "stabilization_window_seconds" in down.model_fields_set and down.stabilization_window_seconds < longest:
-        message = f"is shorter than the longest burst lead time, {format_duration(longest)}: dips as short as a boot would be followed; use {format_duration(longest)} or more"
+        shorter = f"is shorter than the longest burst lead time, {format_duration(longest)}"
+        message = f"{shorter}: dips as short as a boot would be followed; use {format_duration(longest)} or more"
         yield ("spec", "behavior", "scaleDown", "stabilizationWindow"), message
     if fleet.guard.stale_after_seconds < 2 * fleet.tick_seconds:
-        message = f"is shorter than two ticks ({format_duration(2 * fleet.tick_seconds)}): one late sample would freeze the fleet; use {format_duration(4 * fleet.tick_seconds)} or more"
-        yield ("spec", "guard", "staleAfter") if "stale_after_seconds" in spec.guard.model_fields_set else ("spec", "tick"), message
+        shorter = f"staleAfter is shorter than two ticks, {format_duration(2 * fleet.tick_seconds)}"
+        message = f"{shorter}: one late sample would stop the fleet from shrinking; use {format_duration(4 * fleet.tick_seconds)} or more"
+        stated = "stale_after_seconds" in spec.guard.model_fields_set
+        yield ("spec", "guard", "staleAfter") if stated else ("spec", "tick"), message
 
 
-def _about_budget(policy: FleetPolicy, fleet: Fleet) -> Iterator[tuple[Path, str]]:
+def _about_budget(fleet: Fleet) -> Iterator[tuple[Path, str]]:
     path: Path = ("spec", "guard", "budget")
     budget = fleet.guard.budget
     floor = sum(offer.max_replicas * (offer.usd_per_replica_hour or 0.0) for offer in fleet.tier(Tier.FLOOR))
@@ -69,15 +73,13 @@ def _about_budget(policy: FleetPolicy, fleet: Fleet) -> Iterator[tuple[Path, str
     for key, limit, hours in (("usdPerHour", budget.usd_per_hour, 1.0), ("usdPerDay", budget.usd_per_day, 24.0)):
         if limit is None:
             continue
-        if limit < dearest * min(hours, 1.0):
-            yield (
-                (*path, key),
-                f"does not pay for one lot of the dearest burst offer, {dearest:.2f} USD per hour; raise it or remove that offer",
-            )
-        elif limit < committed * hours:
+        if limit < dearest:
+            message = f"does not pay for an hour of one lot of the dearest burst offer, {dearest:.2f} USD; raise it or remove that offer"
+            yield (*path, key), message
+        if limit < committed * hours:
             yield (*path, key), f"does not pay for the burst offers' replicas.min, {committed * hours:.2f} USD; raise it or lower min"
-        elif limit < floor * hours:
-            message = f"is below the floor's cost, {floor * hours:.2f} USD; the budget covers burst and spill only, the floor is not counted in it"
+        if limit < floor * hours:
+            message = f"is below the floor's cost, {floor * hours:.2f} USD; was the floor meant? The budget covers burst and spill only"
             yield (*path, key), message
     if budget.usd_per_hour and budget.usd_per_day and budget.usd_per_day < budget.usd_per_hour:
         yield (*path, "usdPerDay"), f"is below usdPerHour, {budget.usd_per_hour:g}: a day's money would be gone within the hour"
@@ -94,11 +96,12 @@ def _about_prices(fleet: Fleet, paths: dict[str, Path]) -> Iterator[tuple[Path, 
     if fleet.spill and burst:
         cheapest = min(burst, key=lambda name: (burst[name], name))
         if fleet.spill.usd_per_unit <= burst[cheapest]:
-            yield (
-                ("spec", "spill", 0),
-                f"costs {fleet.spill.usd_per_unit * 1e6:.4g} USD per million units of work, no more than the cheapest burst offer, {cheapest}, at "
-                f"{burst[cheapest] * 1e6:.4g} when fully used: renting would never pay; check the prices, serving.shape and the capacity",
+            spill_price, burst_price = fleet.spill.usd_per_unit * MILLION, burst[cheapest] * MILLION
+            message = (
+                f"costs {spill_price:.4g} USD per million units of work, no more than the cheapest burst offer, {cheapest}, at "
+                f"{burst_price:.4g} when fully used: renting would never pay; check the prices, serving.shape and the capacity"
             )
+            yield ("spec", "spill", 0), message
     for name, cost in burst.items():
         dearer = [other for other, price in floor.items() if price > 0 and cost < price]
         if dearer:
@@ -119,15 +122,12 @@ def _about_the_rest(policy: FleetPolicy, fleet: Fleet, paths: dict[str, Path]) -
             yield (*path, "replicas", "max"), f"is not a multiple of replicasPerLot, {offer.replicas_per_lot}: at most {usable} can be held"
         if usd_per_unit(offer) is None and offer.tier is Tier.BURST:
             yield path, "has neither usdPerReplicaHour nor usdPerReplicaHourCeiling: nothing is bought until a quote comes; give a ceiling"
-        if fleet.guard.mode == "act" and offer.actuator == "none":
+        if fleet.guard.mode is Mode.ACT and offer.actuator == "none":
             yield path, "has no actuator: mode act leaves it as it is; add kubernetes, aws, market or simulated"
     total = fleet.guard.max_total_replicas
     least = sum(offer.min_replicas for offer in fleet.offers)
     if total is not None and total < least:
         yield ("spec", "guard", "maxReplicas"), f"is below the sum of all replicas.min, {least}; raise it or lower a min"
-    if (
-        policy.spec.demand.replay is not None
-        and fleet.guard.mode == "act"
-        and any(o.actuator not in ("none", "simulated") for o in fleet.offers)
-    ):
+    real = any(offer.actuator not in ("none", "simulated") for offer in fleet.offers)
+    if policy.spec.demand.replay is not None and fleet.guard.mode is Mode.ACT and real:
         yield ("spec", "demand", "replay"), "is a recording, and mode act would follow it with real capacity; use mode recommend"

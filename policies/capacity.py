@@ -1,7 +1,8 @@
 """What one replica carries within the SLO: a look-up in the table of measured serving profiles.
 
 Owns the choice of a row: the largest throughput whose TTFT and ITL are inside the SLO, for the nearest measured request shape.
-It must not guess beyond what was measured: no row means `Unresolved`, with what is there. The rows are in `capacity_dense` and `capacity_moe`.
+It must not guess beyond what was measured: no row means `Unresolved`, with what is there.
+The rows are in `capacity_dense` and `capacity_moe`.
 """
 
 import re

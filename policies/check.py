@@ -51,7 +51,8 @@ def _check_prometheus(tree: object, prometheus: Mapping[str, Any]) -> Iterator[F
     path: Path = ("spec", "demand", "prometheus")
     spilled = "spilled" in prometheus or value_at(prometheus, ("queries", "spilled")) is not None
     if entries(tree, Tier.SPILL) and not spilled:
-        message = "a spill tier needs the signal of what was spilled, or spill would hide demand: set `spilled: litellm` or `queries: {spilled: <PromQL>}`"
+        wanted = "set `spilled: litellm` or `queries: {spilled: <PromQL>}`"
+        message = f"a spill tier needs the signal of what was spilled, or spill would hide demand: {wanted}"
         yield Finding(path, message)
     engine = value_at(tree, ("spec", "serving", "engine"), "other")
     own_query = value_at(prometheus, ("queries", "demand")) is not None

@@ -76,13 +76,13 @@ def value_text(value: object) -> str:
     return ""
 
 
-def value_at(tree: object, path: Path, default: object = None) -> Any:
+def value_at(tree: Any, path: Path, default: object = None) -> Any:
     """Return what stands at a path of plain data, `default` where the path leads nowhere."""
     for part in path:
-        if (isinstance(tree, Mapping) and part in tree) or (isinstance(tree, list) and isinstance(part, int) and part < len(tree)):
-            tree = tree[part]
-        else:
+        there = part in tree if isinstance(tree, Mapping) else isinstance(tree, list) and isinstance(part, int) and part < len(tree)
+        if not there:
             return default
+        tree = tree[part]
     return tree
 
 

@@ -1,0 +1,68 @@
+"""The words around the tables of the reference page of the policy YAML: how to read it, and the rules that span fields.
+
+Owns prose only; `reference` puts the generated tables between `HEAD` and `TAIL`.
+"""
+
+HEAD = """\
+# The policy YAML, `tidegate.dev/v1alpha1`
+
+One document describes one fleet: a model served to one SLO, from a floor that is owned, a burst that is rented and a spill that is paid
+by the token. A file may hold several documents, split by `---`; a folder means every `.yaml` and `.yml` file in it.
+The document has the shape of a Kubernetes resource, so that the same file can become a custom resource.
+
+    tidegate validate POLICY…             every error at once, with file, line, path, value and what would be right
+    tidegate validate --explain POLICY…   also every default in force, and the compiled fleet with its prices per unit of work
+    tidegate schema                       the JSON Schema; editors complete with it
+
+Editors that run yaml-language-server complete and check as you type when the file begins with
+
+    # yaml-language-server: $schema=../../docs/schemas/fleet.v1alpha1.schema.json
+
+Examples to start from are in `policies/library/`: `small.yaml`, `deepseek-r1.yaml`, `no-spill.yaml`, `replay-demo.yaml`, `full.yaml`.
+
+## How to write it
+
+- Keys are camelCase. Unknown keys and duplicate keys are errors.
+- Durations are text with a unit: `500ms`, `90s`, `5m`, `48h`, `7d`, or joined as `1h30m`. Money and rates have their unit in the key.
+- Times are RFC 3339 with an offset: `2026-11-23T17:00:00Z`.
+- Names of fleets and offers are DNS labels: lower-case letters, digits and `-`, at most 63.
+- A field whose value is empty (`null`) counts as left out. To name a block without settings write `nats: {}`.
+- YAML is read in the sense of YAML 1.2: only `true` and `false` are booleans. Anchors and aliases work, merge keys (`<<`) do not.
+- Secrets are errors. Name an environment variable (`…Env`) or a mounted file (`…File`) instead.
+
+## The fields
+
+This part is generated from the models; change those.
+"""
+
+TAIL = """\
+## Rules that span fields
+
+**Unit of work.** Demand, capacity and the spill price are in `demand.unit`. `weightedTokens` are output tokens plus
+`inputTokenWeight` × input tokens. `serving.shape`, the mean request, converts between the units; its default is 1024 tokens in, 1024 out.
+
+**Capacity.** `capacityPerSecond` is what one replica carries within the SLO. Left out, it is looked up in the built-in table of measured
+serving profiles by model, engine, GPU type, GPUs per replica and precision (`profile` overrides what is looked up): among the operating
+points measured at the request shape nearest to `serving.shape`, the largest throughput whose TTFT and ITL are inside the SLO.
+Output tokens per second become the demand's unit through `serving.shape`. If `precision` is left out, the slowest measured one is taken.
+The measured latencies are averages of steady runs: a fleet that promises a high percentile should set `profile.share` below 1 or measure.
+What no row covers is an error that says what is measured; state `capacityPerSecond` then. `validate --explain` prints the row and its date.
+
+**Price of spill.** With `usdPerMillionTokens`, one request costs (input tokens × `input` + output tokens × `output`) ÷ 1,000,000 at
+`serving.shape`, and that is divided by the work in one request: 1 (`requests`), output tokens (`outputTokens`), or output tokens +
+`inputTokenWeight` × input tokens (`weightedTokens`). `usdPerUnit` states the result instead. Exactly one of the two.
+
+**The trade.** With a spill tier, burst is worth holding up to about the 1 − burst ÷ spill quantile of demand at the lead time, prices per
+unit of work. `validate` warns when spill is not dearer than burst, since renting then never pays.
+Without a spill tier the price of a miss is learnt until `attainment` is met.
+
+**The floor is sunk.** It is held at `replicas.max`, unless `opportunityUsdPerReplicaHour` says what replicas given back are worth.
+
+**Prices that are not known.** A burst offer without `usdPerReplicaHour` counts as `usdPerReplicaHourCeiling` until a quote comes, and is
+not bought from without either.
+
+**Demand is offered work.** With a spill tier, a prometheus source must say what was spilled (`spilled` or `queries.spilled`), or spill
+would hide demand. Observations pushed on NATS carry it in `spilled_per_second`.
+
+**Actuators.** An offer without an actuator block is recommended and never acted on. Budgets cover burst and spill, not the floor.
+"""
