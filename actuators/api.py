@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
 
+from controlplane.contracts.errors import InsufficientCapacity, QuotaExceeded, SupplierError
 from controlplane.contracts.events import PoolStatus, Quote
 from controlplane.contracts.fleet import Offer
 
@@ -43,6 +44,11 @@ class Failed:
 
 
 Result = Applied | Skipped | Failed
+
+
+def failed(error: SupplierError) -> Failed:
+    """Return the result that a supplier's typed error means."""
+    return Failed(str(error), retryable=error.retryable, unavailable=isinstance(error, InsufficientCapacity | QuotaExceeded))
 
 
 class Actuator(Protocol):

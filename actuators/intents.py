@@ -15,7 +15,8 @@ Owns the intent's state machine for any supplier; it must not choose how many to
     └────────┘
 OPEN and BOUGHT count as pending for what is not listed yet, and no second intent is opened for the offer meanwhile.
 A crash before the supplier was asked, before its answer came, or before the answer was stored leaves OPEN: the same token is asked
-again. `settle_seconds` must be longer than the supplier's listing lags and shorter than its tokens live.
+again, but only in the first half of `settle_seconds`: what was bought then must be listed by the end of the second half.
+So `settle_seconds` must be more than twice the supplier's listing lag, and less than its tokens live.
 """
 
 from collections.abc import Mapping
@@ -77,6 +78,10 @@ class Purchases:
         listed = seen.get(intent.token, 0)
         state = IntentState.SEEN if listed or intent.state == IntentState.BOUGHT else IntentState.FAILED
         return await self._store.put(replace(intent, state=state, reason=f"{listed} of {intent.count} were listed in time"))
+
+    def may_ask(self, intent: Intent, now_unix: float) -> bool:
+        """Return whether it may be asked for again: whatever that buys is then listed before the intent is given up."""
+        return is_unknown(intent) and now_unix - intent.opened_unix <= self._settle_seconds / 2
 
     async def open(self, latest: Intent | None, fleet: str, offer: Offer, count: int, now_unix: float) -> Intent:
         """Write the next intent; only after this may the supplier be asked."""

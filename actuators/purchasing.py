@@ -4,10 +4,10 @@ Owns the order of the steps: read the intent, list, settle, ask again, give back
 nor decide a number. `intents` holds the state machine, `holdings` the choice of what goes; suppliers implement `holdings.Supplier`.
 """
 
-from actuators.api import Applied, Failed, Intent, IntentConflict, IntentStore, Result, Skipped
+from actuators.api import Applied, Intent, IntentConflict, IntentStore, Result, Skipped, failed
 from actuators.holdings import HoldingState, Listing, Supplier, choose_releases
 from actuators.intents import IntentState, Purchases, is_unknown, unseen
-from controlplane.contracts.errors import InsufficientCapacity, QuotaExceeded, SupplierError
+from controlplane.contracts.errors import SupplierError
 from controlplane.contracts.events import PoolStatus, Quote
 from controlplane.contracts.fleet import Offer
 from controlplane.contracts.units import from_unix
@@ -62,7 +62,7 @@ class PurchasingActuator:
         except IntentConflict:
             return Skipped("somebody else is buying for this offer: observe again")
         except SupplierError as error:
-            return Failed(str(error), retryable=error.retryable, unavailable=isinstance(error, InsufficientCapacity | QuotaExceeded))
+            return failed(error)
 
     async def _apply(self, fleet: str, offer: Offer, target: int) -> Result:
         intent = await self._purchases.latest(fleet, offer)
@@ -76,7 +76,9 @@ class PurchasingActuator:
         if listing.counted > target:
             return await self._shrink(fleet, offer, target, listing)
         if intent is not None and promised:
-            return await self._follow(intent, offer, target, listing.counted + promised)
+            if listing.counted + promised <= target and self._purchases.may_ask(intent, listing.now_unix):
+                return _bought(await self._purchases.ask(intent, offer))
+            return Skipped(f"intent {intent.number} for {intent.count} is not listed yet")
         return await self._grow(fleet, offer, target, listing, intent)
 
     async def _settled(self, intent: Intent | None, offer: Offer, listing: Listing) -> Intent | None:
@@ -86,12 +88,6 @@ class PurchasingActuator:
             intent = await self._purchases.ask(intent, offer)
             intent = await self._purchases.settle(intent, listing.seen, listing.now_unix)
         return intent
-
-    async def _follow(self, intent: Intent, offer: Offer, target: int, expected: int) -> Result:
-        """Follow an intent that is not fully listed: ask again if its outcome is unknown and all of it is still wanted."""
-        if is_unknown(intent) and expected <= target:
-            return _bought(await self._purchases.ask(intent, offer))
-        return Skipped(f"intent {intent.number} for {intent.count} is not listed yet")
 
     async def _grow(self, fleet: str, offer: Offer, target: int, listing: Listing, latest: Intent | None) -> Result:
         missing = target - listing.counted

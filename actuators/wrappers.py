@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from actuators.api import Actuator, Failed, Result, Skipped
+from actuators.api import Actuator, Failed, Result, Skipped, failed
 from controlplane.contracts.errors import SupplierError, SupplierUnavailable
 from controlplane.contracts.events import PoolStatus, Quote
 from controlplane.contracts.fleet import Offer
@@ -113,7 +113,7 @@ class Recorded(_Wrapper):
         try:
             result = await self._inner.apply(fleet, offer, target)
         except SupplierError as error:
-            result = Failed(str(error), retryable=error.retryable)
+            result = failed(error)
         except Exception as error:
             result = Failed(_unexpected(error), retryable=True)
         self._record(Attempt(fleet, offer.name, target, self._clock() - started, result))

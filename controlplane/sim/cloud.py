@@ -7,6 +7,7 @@ Run `python -m controlplane.sim.cloud --help`; `cloud_process.CloudProcess` star
 import argparse
 import asyncio
 import json
+import math
 import os
 import signal
 import socket
@@ -129,7 +130,10 @@ def _routes(cloud: Cloud) -> list[Route]:
         try:
             body = PurchaseRequest.model_validate_json(await request.body())
         except ValidationError as error:
-            return JSONResponse({"error": "bad request", "detail": error.errors(include_url=False, include_context=False)}, status_code=400)
+            return JSONResponse(
+                {"error": "bad request", "detail": error.errors(include_url=False, include_context=False, include_input=False)},
+                status_code=400,
+            )
         now = cloud.now()
         entry = cloud.market.purchase(now, offer, body.count, body.owner, body.token, body.min_count)
         cloud.record(entry)
@@ -183,6 +187,8 @@ def _audit_routes(cloud: Cloud) -> list[Route]:
         try:
             now = float((await request.json())["now_unix"])
         except (ValueError, KeyError, TypeError):
+            now = math.nan
+        if not math.isfinite(now):
             return _error(400, 'send {"now_unix": seconds}')
         cloud.record(Clocked(time_unix=max(now, cloud.now())))
         return JSONResponse({"now_unix": cloud.now()})

@@ -78,7 +78,8 @@ def cloud_config_of(*fleets: Fleet, **overrides: Mapping[str, Any]) -> CloudConf
     """Return a cloud that sells what the fleets' offers describe; `overrides` maps an offer to fields of `OfferWorld`.
 
     A floor offer becomes a committed pool of its maximum, paid by its fleet; an offer without a price costs its ceiling.
-    An offer is sold under its `pool` where its actuator names one. Offers that several fleets name are one offer here, as at a real supplier: the first fleet's figures count.
+    An offer is sold under its `pool` where its actuator names one. Offers that several fleets name are one offer here, as at a
+    real supplier: the first fleet's figures count.
     Offer names hold dashes, so pass overrides as `**{"aws-p5en": {"stock_replicas": 4}}`.
     """
     offers: dict[str, dict[str, Any]] = {}
