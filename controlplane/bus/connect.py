@@ -83,7 +83,9 @@ async def connect(
         raise BusError(f"NATS at {where} has no JetStream for this account ({_reason(error)}); start it with -js or enable it") from error
     except (NatsError, OSError, TimeoutError, ValueError) as error:
         await _abandon(client)
-        raise BusError(_explain(problems[-1] if problems else error, where)) from error
+        # A server that refuses us says so and hangs up; the hanging up may be what we notice last.
+        telling = next((problem for problem in problems if _is_final(problem)), problems[-1] if problems else error)
+        raise BusError(_explain(telling, where)) from error
     return client
 
 

@@ -198,7 +198,7 @@ def decode(subject: str, body: bytes) -> Event | str:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "body"
-        return f"not a {kind.__name__}: {where}: {first['msg']} ({error.error_count()} in all)"
+        return f"not an event of kind {kind.kind}: {where}: {first['msg']} ({error.error_count()} in all)"
     if subject_of(event) != subject:
         return f"the body is for {subject_of(event)}"
     return event

@@ -1,0 +1,190 @@
+"""The fold on the real server: in order, once, through restarts and kill -9, with bad inputs set aside."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from nats.aio.client import Client
+
+from controlplane.bus.embedded import EmbeddedServer
+from controlplane.bus.fold import Fold, decode, input_subjects_of
+from controlplane.bus.publish import Publisher
+from controlplane.contracts.events import Decision
+from controlplane.contracts.subjects import DEAD_STREAM, INPUTS_STREAM, OUTPUTS_STREAM
+from tests.bus.conftest import Eventually
+from tests.bus.events import FLEET, Seen, folding, observation, step, tick
+from tests.bus.test_embedded import server_pid
+
+
+@asynccontextmanager
+async def running(fold: Fold[Seen]) -> AsyncIterator[Fold[Seen]]:
+    task = asyncio.create_task(fold.run())
+    try:
+        await asyncio.wait_for(fold.caught_up.wait(), 30)
+        yield fold
+    finally:
+        fold.stop()
+        await task
+
+
+async def publish_history(client: Client, first: int, last: int) -> None:
+    publisher = Publisher(client, "tidegate/test")
+    for number in range(first, last):
+        await publisher.publish(observation(number))
+        await publisher.publish(tick(number))
+
+
+async def decisions(client: Client) -> list[Decision]:
+    js = client.jetstream()
+    state = (await js.stream_info(OUTPUTS_STREAM)).state
+    messages = [await js.get_msg(OUTPUTS_STREAM, sequence) for sequence in range(1, state.last_seq + 1)]
+    return [Decision.model_validate_json(message.data or b"") for message in messages]
+
+
+async def test_every_tick_is_answered_once_and_a_restart_goes_on_from_the_snapshot(client: Client) -> None:
+    await publish_history(client, 0, 700)
+    async with running(Fold(client, "planner", FLEET, folding())) as first:
+        assert first.counts.folded == 1400
+    await publish_history(client, 700, 720)
+    async with running(Fold(client, "planner", FLEET, folding())) as second:
+        assert second.counts.folded == 40
+    async with running(Fold(client, "judge", FLEET, replace(folding(), step=lambda s, e, q: (step(s, e, q)[0], ())))) as judge:
+        assert judge.state == second.state
+    answered = await decisions(client)
+    assert [decision.inputs_sequence for decision in answered] == list(range(2, 1441, 2))
+    assert [decision.targets["reserved"] for decision in answered] == list(range(1, 721))
+
+
+async def test_a_crash_without_a_snapshot_repeats_no_decision(client: Client, eventually: Eventually) -> None:
+    await publish_history(client, 0, 30)
+    crashed = Fold(client, "planner", FLEET, folding())
+    task = asyncio.create_task(crashed.run())
+    await eventually(lambda: crashed.counts.published == 30)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await publish_history(client, 30, 35)
+    async with running(Fold(client, "planner", FLEET, folding())) as again:
+        assert (again.counts.folded, again.counts.repeated, again.counts.published) == (70, 30, 5)
+    assert len(await decisions(client)) == 35
+
+
+CRASHER = """
+import asyncio, sys
+from controlplane.bus.connect import connect
+from controlplane.bus.fold import Fold
+from tests.bus.events import FLEET, folding
+
+async def main():
+    client = await connect(sys.argv[1])
+    fold = Fold(client, "planner", FLEET, folding(), snapshot_seconds=0.05)
+    await fold.run()
+
+asyncio.run(main())
+"""
+
+
+async def test_kill_9_of_the_service_while_it_works_loses_and_repeats_nothing(
+    server: EmbeddedServer, client: Client, eventually: Eventually
+) -> None:
+    publishing = asyncio.create_task(publish_history(client, 0, 600))
+    for share in (1, 2):
+        process = subprocess.Popen([sys.executable, "-c", CRASHER, server.url])
+        try:
+            done = 0
+            while done < 100 * share:
+                await asyncio.sleep(0.02)
+                done = (await client.jetstream().stream_info(OUTPUTS_STREAM)).state.messages
+        finally:
+            process.kill()
+            process.wait()
+    await publishing
+    async with running(Fold(client, "planner", FLEET, folding())):
+        pass
+    assert [decision.targets["reserved"] for decision in await decisions(client)] == list(range(1, 601))
+
+
+async def test_kill_9_of_the_server_while_it_works_loses_and_repeats_nothing(
+    server: EmbeddedServer, client: Client, eventually: Eventually
+) -> None:
+    async with running(Fold(client, "planner", FLEET, folding())) as fold:
+        publishing = asyncio.create_task(publish_history(client, 0, 300))
+        await eventually(lambda: fold.counts.folded > 100)
+        os.kill(server_pid(), signal.SIGKILL)
+        await publishing
+        await eventually(lambda: fold.counts.folded == 600)
+    assert [decision.targets["reserved"] for decision in await decisions(client)] == list(range(1, 301))
+
+
+async def test_bad_inputs_are_set_aside_and_the_loop_goes_on(client: Client) -> None:
+    js = client.jetstream()
+    publisher = Publisher(client, "tidegate/test")
+    await js.publish(f"tidegate.observation.{FLEET}", b"\xff not json")
+    await js.publish(f"tidegate.observation.{FLEET}", b'{"time": "yesterday", "fleet": "r1", "demand_per_second": -1}')
+    await js.publish("tidegate.observation.other", observation(1).model_dump_json().encode())
+    await publisher.publish(observation(1_000_000_000))
+    await publisher.publish(observation(1))
+    await publisher.publish(tick(1))
+    for service in ("planner", "forecaster"):
+        async with running(Fold(client, service, FLEET, folding())) as fold:
+            assert (fold.counts.undecodable, fold.counts.failed, fold.counts.folded) == (3, 1, 2)
+    dead = (await js.stream_info(DEAD_STREAM)).state
+    assert dead.messages == 4, "each bad input once, however many services met it"
+    messages = [await js.get_msg(DEAD_STREAM, sequence) for sequence in range(1, 5)]
+    reasons = {(message.headers or {})["Tidegate-Error"].partition(":")[0] for message in messages}
+    assert reasons == {"not an event of kind observation", "the body is for tidegate.observation.r1", "step failed"}
+    assert (await decisions(client))[0].targets == {"reserved": 1}
+
+
+async def test_a_duplicate_is_folded_once(client: Client) -> None:
+    publisher = Publisher(client, "tidegate/test")
+    for _ in range(3):
+        await publisher.publish(observation(1))
+    async with running(Fold(client, "planner", FLEET, folding())) as fold:
+        assert fold.state.count == 1
+
+
+async def test_a_snapshot_of_another_version_is_rebuilt_from_the_stream(client: Client) -> None:
+    await publish_history(client, 0, 10)
+    async with running(Fold(client, "planner", FLEET, folding(version=1))):
+        pass
+    async with running(Fold(client, "planner", FLEET, folding(version=2))) as fold:
+        assert (fold.counts.folded, fold.counts.repeated) == (20, 10)
+
+
+async def test_a_new_life_of_the_stream_starts_over(client: Client) -> None:
+    await publish_history(client, 0, 10)
+    async with running(Fold(client, "planner", FLEET, folding())):
+        pass
+    js = client.jetstream()
+    config = (await js.stream_info(INPUTS_STREAM)).config
+    await js.delete_stream(INPUTS_STREAM)
+    await js.add_stream(config)
+    await publish_history(client, 10, 13)
+    async with running(Fold(client, "planner", FLEET, folding())) as fold:
+        assert (fold.counts.folded, fold.counts.published) == (6, 3)
+
+
+async def test_a_fold_of_one_fleet_reads_its_own(client: Client) -> None:
+    publisher = Publisher(client, "tidegate/test")
+    await publisher.publish_many([observation(1), observation(2, "other"), tick(1)])
+    async with running(Fold(client, "planner", FLEET, folding(), subjects=input_subjects_of(FLEET))) as fold:
+        assert fold.counts.folded == 2
+
+
+@pytest.mark.parametrize(
+    ("subject", "body", "reason"),
+    [
+        ("tidegate.nothing", b"{}", "not a subject that carries an event"),
+        ("tidegate.tick", b"[]", "not an event of kind tick: body: Input should be an object"),
+        ("tidegate.tick", b'{"time": "2026-11-22T10:00:00"}', "not an event of kind tick: time: Input should have timezone info"),
+        ("tidegate.observation.a", observation(1, "b").model_dump_json().encode(), "the body is for tidegate.observation.b"),
+    ],
+)
+def test_what_does_not_decode_says_why(subject: str, body: bytes, reason: str) -> None:
+    assert reason in str(decode(subject, body))
