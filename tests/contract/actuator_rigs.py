@@ -86,7 +86,10 @@ class SimulatedRig:
         self.wall.advance(seconds)
 
     def limit_stock(self, replicas: int) -> None:
-        self.world = self.world.model_copy(update={"stock_replicas": replicas})
+        self.change_world(stock_replicas=replicas)
+
+    def change_world(self, **changes: float) -> None:
+        self.world = self.world.model_copy(update=changes)
         config = CloudConfig(offers={self.offer.name: self.world})
         self.cloud.record(Configured(time_unix=self.cloud.now(), config=config))
 

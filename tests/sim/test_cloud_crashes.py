@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from actuators.api import Failed
 from controlplane.sim.cloud_config import OfferWorld
 from controlplane.sim.invariants import bought_beyond
 from tests.contract.actuator_rigs import LAG_SECONDS, SimulatedRig, offer_with
@@ -63,11 +64,7 @@ async def test_a_cloud_with_every_fault_at_once_is_never_overbought(tmp_path: Pa
     rig.check()
     assert rig.purchases() > 5
     assert bought_beyond(rig.cloud.entries, FLEET, rig.offer.name, targets) == ()
-    calm = rig.world.model_copy(
-        update={"error_share": 0.0, "lost_reply_share": 0.0, "start_failure_share": 0.0, "interruptions_per_hour": 0.0}
-    )
-    rig.world = calm
-    rig.limit_stock(1000)
+    rig.change_world(error_share=0.0, lost_reply_share=0.0, start_failure_share=0.0, interruptions_per_hour=0.0)
     for _ in range(3):
         await apply_often(rig, pause_seconds=90.0, target=5)
     status = await rig.actuator().observe(FLEET, rig.offer)
@@ -83,3 +80,28 @@ async def test_two_buyers_at_once_buy_once(tmp_path: Path) -> None:
         await second.apply(FLEET, rig.offer, 3)
         rig.advance(20.0)
     assert rig.purchases() == 1
+
+
+async def test_what_an_old_intent_bought_at_last_is_listed_before_it_is_given_up(tmp_path: Path) -> None:
+    rig = rig_in(tmp_path, error_share=1.0)
+    for moment in range(0, 900, 10):
+        if moment == 290:
+            rig.change_world(error_share=0.0, lost_reply_share=1.0)
+        if moment == 310:
+            rig.change_world(lost_reply_share=0.0)
+        await rig.actuator().apply(FLEET, rig.offer, 3)
+        rig.advance(10.0)
+    assert rig.purchases() == 1
+    assert sum(rig.held().values()) == 3
+
+
+async def test_a_smaller_purchase_whose_answer_was_lost_promises_no_more_than_it_is(tmp_path: Path) -> None:
+    rig = rig_in(tmp_path, stock_replicas=2)
+    rig.lose_purchase_replies(True)
+    await rig.actuator().apply(FLEET, rig.offer, 5)
+    rig.lose_purchase_replies(False)
+    rig.advance(LAG_SECONDS + 1)
+    result = await rig.actuator().apply(FLEET, rig.offer, 5)
+    assert isinstance(result, Failed)
+    assert result.unavailable
+    assert (await rig.actuator().observe(FLEET, rig.offer)).pending == 2
