@@ -28,7 +28,7 @@ from controlplane.contracts.fleet import (
 from controlplane.contracts.units import MILLION
 from policies.capacity import Capacity, Unresolved, Want, find_capacity
 from policies.problems import Finding, Path, path_text
-from policies.schema import FleetPolicy, SpecBlock
+from policies.schema import FleetPolicy, ServingBlock, SpecBlock
 from policies.schema_actuators import REPLICA_ACTUATORS, SPILL_ACTUATORS
 from policies.schema_control import DirectionBlock
 from policies.schema_demand import SOURCES
@@ -97,7 +97,13 @@ def capacity_of(spec: SpecBlock, block: FloorOffer | BurstOffer, path: Path) -> 
     """Return what one replica of an offer carries: as stated, else from a measured profile; a Finding where none fits."""
     if block.capacity_per_second is not None:
         return Carries(block.capacity_per_second, "capacityPerSecond of the policy")
-    profile, serving = block.profile, spec.serving
+    found = look_up(spec.serving, block, path)
+    return found if isinstance(found, Finding) else _scaled(found, block.profile.share, tokens_to_work(spec))
+
+
+def look_up(serving: ServingBlock, block: FloorOffer | BurstOffer, path: Path) -> Capacity | Finding:
+    """Return the measured profile of an offer that states no capacity; a Finding says what is measured, where none fits."""
+    profile = block.profile
     found = find_capacity(
         Want(
             model=profile.model or serving.model,
@@ -112,10 +118,9 @@ def capacity_of(spec: SpecBlock, block: FloorOffer | BurstOffer, path: Path) -> 
         )
     )
     if isinstance(found, Unresolved):
-        unit = spec.demand.unit
-        message = f"is required until a profile covers it ({unit} per second of one replica within the SLO): {found.reason}"
+        message = f"is required until a profile covers it (demand.unit per second of one replica within the SLO): {found.reason}"
         return Finding((*path, "capacityPerSecond"), message)
-    return _scaled(found, profile.share, tokens_to_work(spec))
+    return found
 
 
 def _scaled(found: Capacity, share: float, work_per_token: float) -> Carries:

@@ -67,7 +67,7 @@ def read_documents(text: str, file: str) -> tuple[list[Document], list[Problem]]
         walk = _Walk(file)
         tree = _plain(node, (), walk)
         problems += walk.problems
-        if tree is not None:
+        if tree is not None and not walk.full:
             documents.append(Document(file, tree, walk.lines))
     return documents, problems
 
@@ -96,7 +96,7 @@ def _plain(node: yaml.Node, path: Path, walk: _Walk) -> Any:
     walk.values += 1
     if walk.values > MAX_VALUES or len(path) > MAX_DEPTH:
         if not walk.full:
-            walk.complain(node, path, "", f"too large: at most {MAX_VALUES} values nested {MAX_DEPTH} deep, aliases written out")
+            walk.complain(node, path[:3], "", f"too large: at most {MAX_VALUES} values nested {MAX_DEPTH} deep, aliases written out")
         walk.full = True
         return None
     walk.lines.setdefault(path, node.start_mark.line + 1)

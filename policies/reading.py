@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from controlplane.contracts.fleet import Fleet
+from controlplane.contracts.fleet import Fleet, Tier
 from policies.advice import advise
-from policies.check import check_tree
-from policies.compile import capacity_of, compile_fleet, offer_blocks
+from policies.check import check_tree, entries
+from policies.compile import capacity_of, compile_fleet, look_up, offer_blocks
 from policies.document import Document, read_documents
 from policies.problems import Finding, Problem, Severity, findings_of, path_text, value_at, value_text
-from policies.schema import API_VERSION, KIND, FleetPolicy
+from policies.schema import API_VERSION, KIND, FleetPolicy, ServingBlock
+from policies.schema_offers import BurstOffer, FloorOffer
 from policies.secrets import find_secrets
 
 
@@ -58,7 +59,8 @@ def read_policies(texts: Iterable[tuple[str, str]], known: Known = Known()) -> R
     """Read (file name, text) pairs; nothing is raised, every problem of every document is in the answer, in file order."""
     read: list[ReadPolicy] = []
     problems: list[Problem] = []
-    names: dict[str, tuple[str, int]] = {}
+    names: dict[str, str] = {}
+    workloads: dict[tuple[object, ...], str] = {}
     for file, text in texts:
         documents, complaints = read_documents(text, file)
         found = list(complaints)
@@ -66,8 +68,9 @@ def read_policies(texts: Iterable[tuple[str, str]], known: Known = Known()) -> R
             found.append(Problem(file, 0, "", "", f"holds no document; begin with `apiVersion: {API_VERSION}` and `kind: {KIND}`"))
         for document in documents:
             policy, findings = _read_one(document, known)
-            findings += _check_fleet_name(document, names)
-            found += [_placed(document, finding) for finding in findings]
+            findings += [*_check_fleet_name(document, names), *_check_workloads(document, workloads)]
+            secret = {finding.path for finding in findings if finding.secret}
+            found += [_placed(document, finding, finding.path in secret) for finding in findings]
             if policy is not None:
                 read.append(policy)
         problems += sorted(found, key=lambda problem: problem.line)
@@ -85,7 +88,7 @@ def _read_one(document: Document, known: Known) -> tuple[ReadPolicy | None, list
     try:
         policy = FleetPolicy.model_validate(document.tree)
     except ValidationError as error:
-        return None, findings_of(error, FleetPolicy) + findings
+        return None, findings_of(error, FleetPolicy) + findings + _look_up_anyway(document.tree)
     carried = [(path, capacity_of(policy.spec, block, path)) for path, block in offer_blocks(policy.spec)]
     findings += [carries for _, carries in carried if isinstance(carries, Finding)]
     if findings:
@@ -97,6 +100,24 @@ def _read_one(document: Document, known: Known) -> tuple[ReadPolicy | None, list
         if not isinstance(carries, Finding) and carries.doubt
     ]
     return ReadPolicy(policy, fleet, document), [*doubts, *advise(policy, fleet)]
+
+
+def _look_up_anyway(tree: object) -> list[Finding]:
+    """Return the missing capacities of the offers that are good, in a document that is not, so that they are not news next time."""
+    findings = []
+    try:
+        serving = ServingBlock.model_validate(value_at(tree, ("spec", "serving")))
+    except ValidationError:
+        return []
+    for tier, model in ((Tier.FLOOR, FloorOffer), (Tier.BURST, BurstOffer)):
+        for path, entry in entries(tree, tier):
+            try:
+                block = model.model_validate(entry)
+            except ValidationError:
+                continue
+            if block.capacity_per_second is None and isinstance(found := look_up(serving, block, path), Finding):
+                findings.append(found)
+    return findings
 
 
 def _check_known(tree: object, known: Known) -> list[Finding]:
@@ -112,18 +133,35 @@ def _check_known(tree: object, known: Known) -> list[Finding]:
     return findings
 
 
-def _check_fleet_name(document: Document, names: dict[str, tuple[str, int]]) -> list[Finding]:
+def _check_fleet_name(document: Document, names: dict[str, str]) -> list[Finding]:
     path = ("metadata", "name")
     name = value_at(document.tree, path)
     if not isinstance(name, str):
         return []
     if name in names:
-        file, line = names[name]
-        return [Finding(path, f"is also the name of the fleet in {file}:{line}; give each fleet its own name")]
-    names[name] = (document.file, document.line_of(path))
+        return [Finding(path, f"is also the name of the fleet in {names[name]}; give each fleet its own name")]
+    names[name] = f"{document.file}:{document.line_of(path)}"
     return []
 
 
-def _placed(document: Document, finding: Finding) -> Problem:
-    value = "" if finding.secret else value_text(value_at(document.tree, finding.path, default=()))
+def _check_workloads(document: Document, seen: dict[tuple[object, ...], str]) -> list[Finding]:
+    """Return an error for each Kubernetes workload that two offers would scale against each other, in one fleet or in two."""
+    findings = []
+    for tier in (Tier.FLOOR, Tier.BURST):
+        for path, entry in entries(document.tree, tier):
+            block = entry.get("kubernetes")
+            if not isinstance(block, dict) or not isinstance(block.get("name"), str):
+                continue
+            defaults = {"context": "", "kind": "Deployment", "namespace": "default"}
+            workload = (*(str(block.get(key, default)) for key, default in defaults.items()), block["name"])
+            here = (*path, "kubernetes", "name")
+            if workload in seen:
+                message = f"this workload is also scaled by the offer in {seen[workload]}; the two would undo each other: give each its own"
+                findings.append(Finding(here, message))
+            seen.setdefault(workload, f"{document.file}:{document.line_of(here)}")
+    return findings
+
+
+def _placed(document: Document, finding: Finding, secret: bool) -> Problem:
+    value = "" if secret else value_text(value_at(document.tree, finding.path, default=()))
     return Problem(document.file, document.line_of(finding.path), path_text(finding.path), value, finding.message, finding.severity)
