@@ -18,7 +18,7 @@ def _simulated(options: Mapping[str, object], store: IntentStore) -> Actuator:
     url = options.get("url")
     if not url:
         raise PolicyError("the simulated actuator needs the address of a simulated cloud: set simulated.url, such as http://127.0.0.1:8080")
-    return simulated_actuator(str(url), store)
+    return simulated_actuator(str(url), store, speed=float(str(options.get("speed") or 1.0)))
 
 
 ACTUATORS: dict[str, Factory] = {"simulated": _simulated}

@@ -50,6 +50,19 @@ def stop_running_cloud(ready_file: Path) -> bool:
     return True
 
 
+def end_running_cloud(ready_file: Path) -> None:
+    """End the cloud that wrote a ready file and wait until it is gone; harmless when it went already."""
+    if running_cloud(ready_file) is None:
+        return
+    pid = int(json.loads(ready_file.read_text(encoding="utf-8"))["pid"])
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while running_cloud(ready_file) is not None and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    ready_file.unlink(missing_ok=True)
+
+
 class CloudProcess:
     """A simulated cloud in its own process and session. Use it as a context manager, plain or async.
 
