@@ -1,7 +1,7 @@
 """Starts and stops the simulated cloud's process; it survives the death of whoever bought, and ends by itself in bounded time.
 
 Owns the process only: its own session, its ready file, its end. It must not speak the buyer's API; `actuators.simulated` does.
-A restarted buyer finds a cloud that still runs with `running_cloud`, and ends it with `stop_running_cloud`.
+A restarted buyer finds a cloud that still runs with `running_cloud`, and ends it with `end_running_cloud`.
 """
 
 import json
@@ -39,28 +39,17 @@ def running_cloud(ready_file: Path) -> str | None:
     return str(ready["url"]) if health.get("pid") == ready["pid"] else None
 
 
-def stop_running_cloud(ready_file: Path) -> bool:
-    """End the cloud that wrote a ready file, whoever started it; False where none runs (any more). Returns once it no longer answers."""
+def end_running_cloud(ready_file: Path) -> bool:
+    """End the cloud that wrote a ready file, whoever started it, and wait until it is gone; False where none runs (any more)."""
     if running_cloud(ready_file) is None:
         return False
-    os.kill(json.loads(ready_file.read_text(encoding="utf-8"))["pid"], signal.SIGTERM)
+    with suppress(ProcessLookupError):
+        os.kill(int(json.loads(ready_file.read_text(encoding="utf-8"))["pid"]), signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
     while time.monotonic() < deadline and running_cloud(ready_file) is not None:
         time.sleep(POLL_SECONDS)
-    return True
-
-
-def end_running_cloud(ready_file: Path) -> None:
-    """End the cloud that wrote a ready file and wait until it is gone; harmless when it went already."""
-    if running_cloud(ready_file) is None:
-        return
-    pid = int(json.loads(ready_file.read_text(encoding="utf-8"))["pid"])
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_SECONDS
-    while running_cloud(ready_file) is not None and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
     ready_file.unlink(missing_ok=True)
+    return True
 
 
 class CloudProcess:

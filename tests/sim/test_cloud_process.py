@@ -16,7 +16,7 @@ from actuators.api import Applied, Failed, Skipped
 from actuators.simulated import simulated_actuator
 from controlplane.sim.cloud_config import CloudConfig, OfferWorld
 from controlplane.sim.cloud_ledger import Bought, parse_ledger, read_ledger
-from controlplane.sim.cloud_process import CloudProcess, CloudStartError, running_cloud, stop_running_cloud
+from controlplane.sim.cloud_process import CloudProcess, CloudStartError, end_running_cloud, running_cloud
 from controlplane.sim.invariants import bought_twice, orphans
 from tests.fakes import FileIntentStore, MemoryIntentStore
 from tests.sim.cloud_buyer import OFFER, STEPS, TARGET
@@ -134,12 +134,12 @@ async def test_a_late_reply_is_an_unknown_outcome_that_settles(tmp_path: Path) -
 def test_a_running_cloud_is_found_by_its_ready_file_and_stopped_by_whoever_knows_it(tmp_path: Path) -> None:
     cloud = CloudProcess(tmp_path, config_of(), speed=1000.0, max_seconds=100.0)
     assert running_cloud(cloud.ready_file) is None
-    assert not stop_running_cloud(cloud.ready_file)
+    assert not end_running_cloud(cloud.ready_file)
     cloud.start()
     pid = httpx.get(f"{cloud.url}/health").json()["pid"]
     assert os.getsid(pid) == pid
     assert running_cloud(cloud.ready_file) == cloud.url
-    assert stop_running_cloud(cloud.ready_file)
+    assert end_running_cloud(cloud.ready_file)
     assert running_cloud(cloud.ready_file) is None
     cloud.stop()
 
