@@ -17,7 +17,7 @@ from forecasters.pool import Multiples, Pool, PoolState
 from forecasters.registry import METHODS
 from forecasters.snapshot import pack, read_header, unpack
 
-ALWAYS = ("persistence", "smoothed", "seasonal-naive")
+ALWAYS = ("persistence", "smoothed", "seasonal-naive", "working-week")
 CombinationState = PoolState
 
 
@@ -59,7 +59,7 @@ class Combination:
         demand, peak = self._pool.forecast(state, now_unix, _multiples(waves))
         fleets = len(state.intake.time_unix)
         shares = state.weight.reshape(fleets, len(self.horizons_seconds), -1).mean(axis=1)
-        return CombinedForecast(demand, peak, {m.name: shares[:, i] for i, m in enumerate(self._pool.methods)})
+        return CombinedForecast(demand, peak, {name: shares[:, i] for i, name in enumerate(self._pool.names)})
 
     def dump(self, state: CombinationState) -> bytes:
         """Return a versioned snapshot; `load` of it forecasts as if nothing had happened."""

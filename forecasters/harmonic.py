@@ -68,6 +68,7 @@ class Harmonic:
     """Multiplicative daily and weekly shape, plus what is left over, fading over hours."""
 
     name: ClassVar[str] = "harmonic"
+    context_size: ClassVar[int] = 1
 
     def __init__(self, zone: Zone, season_seconds: float = 86400.0) -> None:
         self._zone = zone
@@ -146,3 +147,9 @@ class Harmonic:
         base = offset(intake)[fleet][:, None]
         out: Array = np.maximum(np.exp(np.minimum(log, LOG_LIMIT)) - base, 0.0)
         return out
+
+    def context(
+        self, state: Tide, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array
+    ) -> Array:
+        """Return the residual, so that how fast it fades can be learnt."""
+        return np.broadcast_to(state.residual[fleet][:, None, None], (*level.shape, 1))

@@ -18,17 +18,21 @@ FIRST_SPAN_SECONDS = 60.0
 LEVEL_MEMORY = 500.0
 LEVEL_CLIP = 10.0
 OFFSET_SHARE = 0.02
+BURSTS_FROM = 0.25
 OFFSET_FLOOR = 1e-9
 
 
 @dataclass(slots=True)
 class Intake:
-    """Per fleet, f64[n]: newest time (-inf: none) and demand, typical step, long-run level, and how many were admitted."""
+    """Per fleet, f64[n]: newest time (-inf: none) and demand, typical step, long-run level,
+    mean absolute change between observations, and how many were admitted.
+    """
 
     time_unix: Array
     demand: Array
     step_seconds: Array
     level: Array
+    noise: Array
     count: Array
 
 
@@ -50,12 +54,16 @@ class Seen:
 def start_intake(fleets: int) -> Intake:
     """Return the intake that has admitted nothing."""
     zero = np.zeros(fleets)
-    return Intake(np.full(fleets, -np.inf), zero.copy(), np.full(fleets, FIRST_SPAN_SECONDS), zero.copy(), zero.copy())
+    return Intake(np.full(fleets, -np.inf), zero.copy(), np.full(fleets, FIRST_SPAN_SECONDS), zero.copy(), zero.copy(), zero.copy())
 
 
 def offset(intake: Intake) -> Array:
-    """Return what is added before a logarithm, f64[n]: 2 % of the level, so that noise near zero stays small."""
-    out: Array = intake.level * OFFSET_SHARE + OFFSET_FLOOR
+    """Return what is added before a logarithm, f64[n]: 2 % of the level, up to all of it where demand comes in bursts.
+
+    So a quiet night stays a ratio, while zeros between batches do not become minus infinity.
+    """
+    bursts = np.minimum(np.maximum(intake.noise - BURSTS_FROM * intake.level, 0.0), intake.level)
+    out: Array = intake.level * OFFSET_SHARE + bursts + OFFSET_FLOOR
     return out
 
 
@@ -78,7 +86,10 @@ def admit(intake: Intake, batch: Batch) -> Seen | None:
     gap = when - intake.time_unix[sel]
     step = _typical_step(intake.step_seconds[sel], gap, count)
     intake.step_seconds[sel] = step
-    intake.level[sel] = _typical_level(intake.level[sel], value, count)
+    level = _typical_level(intake.level[sel], value, count)
+    change = np.minimum(np.abs(value - np.where(count < 2.0, value, intake.demand[sel])), LEVEL_CLIP * level)
+    intake.noise[sel] += (change - intake.noise[sel]) / np.minimum(count, LEVEL_MEMORY)
+    intake.level[sel] = level
     intake.time_unix[sel] = when
     intake.demand[sel] = value
     intake.count[sel] = count

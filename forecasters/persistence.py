@@ -27,6 +27,7 @@ class Persistence:
     """The last admitted value at every horizon."""
 
     name: ClassVar[str] = "persistence"
+    context_size: ClassVar[int] = 0
 
     def start(self, fleets: int) -> Nothing:
         """Return an empty state."""
@@ -38,6 +39,12 @@ class Persistence:
     def centre(self, state: Nothing, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return the last value."""
         return np.repeat(intake.demand[fleet][:, None], len(horizons_seconds), axis=1)
+
+    def context(
+        self, state: Nothing, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array
+    ) -> Array:
+        """Return nothing: the method's word is all there is."""
+        return np.zeros((*level.shape, 0))
 
 
 @dataclass(slots=True)
@@ -51,6 +58,7 @@ class Smoothed:
     """The recent mean: to look far ahead it looks equally far back. It sees through minute noise where the last value cannot."""
 
     name: ClassVar[str] = "smoothed"
+    context_size: ClassVar[int] = 0
     memories = np.geomspace(SHORTEST_MEMORY_SECONDS, LONGEST_MEMORY_SECONDS, 12)
 
     def __init__(self) -> None:
@@ -82,3 +90,9 @@ class Smoothed:
         wanted = np.log(np.clip(horizons_seconds * 0.5, SHORTEST_MEMORY_SECONDS, LONGEST_MEMORY_SECONDS))
         grid = np.log(self.memories)
         return np.array([np.interp(wanted, grid, unit) for unit in np.eye(len(grid))])
+
+    def context(
+        self, state: Levels, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array
+    ) -> Array:
+        """Return nothing: the method's word is all there is."""
+        return np.zeros((*level.shape, 0))

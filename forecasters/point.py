@@ -14,6 +14,7 @@ class PointMethod[S](Protocol):
     """A point method over a state `S`: a dataclass of arrays with the fleet on the first axis, changed in place by `learn`."""
 
     name: ClassVar[str]
+    context_size: ClassVar[int]
 
     def start(self, fleets: int) -> S:
         """Return the state that has seen nothing."""
@@ -25,4 +26,8 @@ class PointMethod[S](Protocol):
 
     def centre(self, state: S, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return demand f64[k, H] at `now_unix` f64[k] + each horizon for the fleets picked; finite and non-negative."""
+        ...
+
+    def context(self, state: S, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array) -> Array:
+        """Return `context_size` more log features f64[k, H, C] for the blend, relative to the log `level` f64[k, H]; only if any."""
         ...

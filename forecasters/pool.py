@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from forecasters.api import Array, Batch
+from forecasters.blend import Blend, learn_blend, say_blend, start_blend
 from forecasters.intake import Index, Intake, Seen, admit, offset, start_intake
 from forecasters.pending import SLOTS, Pending, Settled, issue, settle, start_pending
 from forecasters.point import PointMethod
@@ -19,11 +20,13 @@ from forecasters.spread import SHAPED, Spread, learn_errors, method_quantiles, p
 MEMORY_SECONDS = 14 * 86400.0
 LEAST_MEMORY, MOST_MEMORY = 150.0, 2000.0
 LOSS_MEMORY = 150.0
-SHARPNESS = 4.0
+SHARPNESS, FLATTER, LEAST_SHARPNESS = 8.0, 0.25, 4.0
 LOG_LIMIT = 40.0
 NEWCOMER_LOSS = 2.0
+BLEND_LOSS = 1.3
 STEP_SLACK = 1.05
-TRUSTED_AT_ONCE = ("persistence", "smoothed", "seasonal-naive")
+LEVEL, BLEND = "smoothed", "blend"
+TRUSTED_AT_ONCE = ("persistence", "smoothed", "seasonal-naive", "working-week")
 
 Multiples = Callable[[Index, Array], Array]
 
@@ -43,6 +46,7 @@ class PoolState:
     weight: Array
     centre: Array
     stand_in: Index
+    blend: Blend
 
 
 class Pool:
@@ -52,11 +56,27 @@ class Pool:
         self.methods = tuple(methods)
         self.horizons_seconds = np.asarray(horizons_seconds, dtype=np.float64)
         self.quantiles = np.asarray(quantiles, dtype=np.float64)
-        self._tracks = len(self.methods) + 2
+        self._blends = len(self.methods) > 1
+        self._count = len(self.methods) + self._blends
+        self._tracks = self._count + 2
+        self._prior = self._blend_prior()
+        others = [i for i, method in enumerate(self.methods) if method.name != LEVEL]
+        self._others = np.array(others, dtype=np.int64)
+        self._level = next((i for i, method in enumerate(self.methods) if method.name == LEVEL), 0)
         self._order = np.arange(len(self.horizons_seconds))
         self._first_loss = prior_scale(self.horizons_seconds)[:, None] * np.array(
-            [1.0 if method.name in TRUSTED_AT_ONCE else NEWCOMER_LOSS for method in self.methods]
+            [1.0 if method.name in TRUSTED_AT_ONCE else NEWCOMER_LOSS for method in self.methods] + [BLEND_LOSS] * self._blends
         )
+
+    def _blend_prior(self) -> Array:
+        share = {"persistence": 0.3, "seasonal-naive": 0.1, "working-week": 0.2, "harmonic": 0.2}
+        extra = sum(method.context_size for method in self.methods)
+        return np.array([share.get(method.name, 0.1) for method in self.methods if method.name != LEVEL] + [0.0] * (extra + 1))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the weights are of: the methods, and the blend where there are several."""
+        return tuple(method.name for method in self.methods) + (BLEND,) * self._blends
 
     def start(self, fleets: int) -> PoolState:
         """Return the state that has seen nothing."""
@@ -64,12 +84,13 @@ class Pool:
         state = PoolState(
             intake=start_intake(fleets),
             methods={method.name: method.start(fleets) for method in self.methods},
-            pending=start_pending(fleets, horizons, self._tracks),
+            pending=start_pending(fleets, horizons, self._tracks + len(self._prior) * self._blends),
             spread=start_spread(fleets, self.horizons_seconds, self._tracks, self.quantiles),
             loss=np.tile(self._first_loss, (fleets, 1)),
-            weight=np.tile(_weigh(self._first_loss), (fleets, 1)),
+            weight=np.tile(_weigh(self._first_loss, np.full(horizons, LEAST_SHARPNESS)), (fleets, 1)),
             centre=np.zeros((fleets, horizons, self._tracks)),
             stand_in=np.tile(np.arange(horizons), (fleets, 1)),
+            blend=start_blend(fleets * horizons * self._blends, self._prior),
         )
         return state
 
@@ -90,9 +111,9 @@ class Pool:
         seen.demand = tide
         for method in self.methods:
             method.learn(state.methods[method.name], state.intake, seen)
-        centre = self._centres(state, seen.sel, seen.fleet, seen.time_unix, multiples)
-        state.centre[seen.sel] = centre
         self._stand_in(state, seen)
+        centre = self._centres(state, seen.sel, seen.fleet, seen.time_unix, multiples)
+        state.centre[seen.sel] = centre[:, :, : self._tracks]
         issue(state.pending, state.intake, seen, self.horizons_seconds, centre, state.stand_in)
         return state
 
@@ -102,15 +123,21 @@ class Pool:
 
     def _score(self, state: PoolState, seen: Seen, settled: Settled) -> None:
         row = settled.row
+        column = row % len(self.horizons_seconds)
+        horizon = self.horizons_seconds[column]
+        spacing = np.maximum(horizon / SLOTS, state.intake.step_seconds[seen.fleet[settled.position]])
+        overlap = np.maximum(horizon / spacing, 1.0)
         base = offset(state.intake)[seen.fleet[settled.position]][:, None]
-        actual = np.empty_like(settled.centre)
+        said_then = settled.centre[:, : self._tracks]
+        actual = np.empty_like(said_then)
         actual[:, :-1] = settled.actual[:, None]
         actual[:, -1] = settled.high
-        error = np.log((actual + base) / (settled.centre + base))
-        count = len(self.methods)
+        error = np.log((actual + base) / (said_then + base))
+        count = self._count
         if count > 1:
             log = np.minimum(method_quantiles(state.spread, row, count), LOG_LIMIT)
-            said = (settled.centre[:, :count, None] + base[:, :, None]) * np.exp(log) - base[:, :, None]
+            learn_blend(state.blend, row, settled.centre[:, self._tracks :], error[:, self._level], overlap)
+            said = (said_then[:, :count, None] + base[:, :, None]) * np.exp(log) - base[:, :, None]
             miss = settled.actual[:, None, None] - said
             pinball = np.maximum(self.quantiles * miss, (self.quantiles - 1.0) * miss).mean(axis=2)
             pinball /= state.intake.level[seen.fleet[settled.position]][:, None] + base
@@ -118,27 +145,42 @@ class Pool:
             loss = state.loss[row]
             loss += rate[:, None] * (np.minimum(pinball, 50.0) - loss)
             state.loss[row] = loss
-            state.weight[row] = _weigh(loss)
-        column = row % len(self.horizons_seconds)
-        spacing = np.maximum(self.horizons_seconds[column] / SLOTS, state.intake.step_seconds[seen.fleet[settled.position]])
+            state.weight[row] = _weigh(loss, SHARPNESS / overlap**FLATTER)
         memory = np.minimum(np.maximum(MEMORY_SECONDS / spacing, LEAST_MEMORY), MOST_MEMORY)
-        learn_errors(state.spread, row, column, error, memory, self.quantiles)
+        learn_errors(state.spread, row, column, error, memory, overlap, self.quantiles)
 
     def _centres(self, state: PoolState, sel: slice | Index, fleet: Index, now_unix: Array, multiples: Multiples | None) -> Array:
         horizons = self.horizons_seconds
-        count = len(self.methods)
-        out = np.empty((len(fleet), len(horizons), self._tracks))
+        count = self._count
+        methods = len(self.methods)
+        out = np.zeros((len(fleet), len(horizons), self._tracks + len(self._prior) * self._blends))
         for track, method in enumerate(self.methods):
             out[:, :, track] = method.centre(state.methods[method.name], state.intake, sel, now_unix, horizons)
+        if self._blends:
+            base = offset(state.intake)[sel][:, None]
+            log = np.log(out[:, :, :methods] + base[:, :, None])
+            level = log[:, :, self._level]
+            design = out[:, :, self._tracks :]
+            design[:, :, : methods - 1] = log[:, :, self._others] - level[:, :, None]
+            place = methods - 1
+            for method in self.methods:
+                if method.context_size:
+                    following = place + method.context_size
+                    design[:, :, place:following] = method.context(state.methods[method.name], state.intake, sel, now_unix, horizons, level)
+                    place = following
+            design[:, :, -1] = 1.0
+            np.minimum(np.maximum(design, -4.0, out=design), 4.0, out=design)
+            said = level + say_blend(state.blend, fleet, len(horizons), design)
+            out[:, :, methods] = np.maximum(np.exp(said) - base, 0.0)
         if multiples is not None:
             out[:, :, :count] *= multiples(fleet, now_unix[:, None] + horizons)[:, :, None]
         if count > 1:
-            base = offset(state.intake)[sel][:, None]
-            weight = state.weight.reshape(-1, len(horizons), count)[fleet[:, None], state.stand_in[sel]]
+            weight = state.weight.reshape(-1, len(horizons), count)[sel]
             mean = np.einsum("khm,khm->kh", np.log(out[:, :, :count] + base[:, :, None]), weight)
             out[:, :, count] = np.maximum(np.exp(mean) - base, 0.0)
         else:
             out[:, :, count] = out[:, :, 0]
+        out = out[np.arange(len(fleet))[:, None], state.stand_in[sel]]
         np.maximum.accumulate(out[:, :, count], axis=1, out=out[:, :, count + 1])
         return out
 
@@ -146,17 +188,17 @@ class Pool:
         """Return (demand, peak) f64[n, H, Q] at `now_unix` + each horizon."""
         intake = state.intake
         fleets, horizons = len(intake.time_unix), len(self.horizons_seconds)
-        count = len(self.methods)
+        count = self._count
         centre = state.centre
         late = now_unix - intake.time_unix
         if not (late == 0.0).all():
             now = np.full(fleets, now_unix)
-            centre = self._centres(state, slice(None), np.arange(fleets), now, multiples)
+            centre = self._centres(state, slice(None), np.arange(fleets), now, multiples)[:, :, : self._tracks]
         base = offset(intake)[:, None, None]
         quantile = state.spread.quantile.reshape(fleets, horizons, SHAPED, -1)[np.arange(fleets)[:, None], state.stand_in]
         if (late > 1.5 * intake.step_seconds).any():
             quantile = self._widened(quantile, late)
-        said = (centre[:, :, count:] + base)[..., None] * np.exp(np.minimum(quantile, LOG_LIMIT)) - base[..., None]
+        said = (centre[:, :, count : count + 2] + base)[..., None] * np.exp(np.minimum(quantile, LOG_LIMIT)) - base[..., None]
         np.maximum(said, 0.0, out=said)
         demand = said[:, :, 0]
         peak = np.maximum(demand, said[:, :, 1])
@@ -175,9 +217,9 @@ class Pool:
         return out
 
 
-def _weigh(loss: Array) -> Array:
-    """Return weights along the last axis, falling with the fourth power of the loss: 20 % worse is half the weight."""
+def _weigh(loss: Array, sharpness: Array) -> Array:
+    """Return weights along the last axis, falling with a power of the loss: at 4, one that is 20 % worse has half the weight."""
     power = (loss.min(axis=-1, keepdims=True) + 1e-9) / (loss + 1e-9)
-    power **= SHARPNESS
+    power **= sharpness[:, None]
     out: Array = power / power.sum(axis=-1, keepdims=True)
     return out

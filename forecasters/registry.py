@@ -13,6 +13,7 @@ from forecasters.persistence import Persistence, Smoothed
 from forecasters.point import PointMethod
 from forecasters.quantified import Quantified
 from forecasters.seasonal_naive import SeasonalNaive
+from forecasters.working_week import WorkingWeek
 from forecasters.zone import Zone
 
 Factory = Callable[[ForecastSettings], PointMethod[Any]]
@@ -21,6 +22,7 @@ METHODS: dict[str, Factory] = {
     "persistence": lambda _: Persistence(),
     "smoothed": lambda _: Smoothed(),
     "seasonal-naive": lambda settings: SeasonalNaive(Zone(settings.time_zone), settings.season_seconds),
+    "working-week": lambda settings: WorkingWeek(Zone(settings.time_zone)),
     "harmonic": lambda settings: Harmonic(Zone(settings.time_zone), settings.season_seconds),
 }
 

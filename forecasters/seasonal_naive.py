@@ -4,33 +4,24 @@ Owns a ring of the last two seasons at a bounded resolution (720 slots a season:
 It must not smooth or model; `harmonic` does.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from forecasters.api import Array
-from forecasters.intake import Index, Intake, Seen
+from forecasters.intake import Index, Intake, Seen, offset
+from forecasters.ring import Ring, fill, start_ring
 from forecasters.zone import Zone
 
 SLOTS_PER_SEASON = 720
 RING = 2 * SLOTS_PER_SEASON
 
 
-@dataclass(slots=True)
-class Ring:
-    """`value` f64[n, RING], NaN = never seen; the slot being filled f64[n], and the sum and seconds gathered in it."""
-
-    value: Array
-    slot: Array
-    total: Array
-    seconds: Array
-
-
 class SeasonalNaive:
     """The newest known value a whole number of seasons before; persistence until a season has passed."""
 
     name: ClassVar[str] = "seasonal-naive"
+    context_size: ClassVar[int] = 1
 
     def __init__(self, zone: Zone, season_seconds: float = 86400.0) -> None:
         self._zone = zone
@@ -39,27 +30,13 @@ class SeasonalNaive:
 
     def start(self, fleets: int) -> Ring:
         """Return a ring that knows nothing."""
-        zero = np.zeros(fleets)
-        return Ring(np.full((fleets, RING), np.nan), np.full(fleets, -1.0), zero.copy(), zero.copy())
+        return start_ring(fleets, RING)
 
     def learn(self, state: Ring, intake: Intake, seen: Seen) -> None:
         """Write the demand into every slot that its span covers; a slot finer than the span keeps the mean."""
         local = self._zone.to_local(seen.time_unix)
-        last = np.ceil(local / self._slot) - 1.0
         span = np.minimum(seen.span_seconds, 0.5 * self._season)
-        first = np.ceil((local - span) / self._slot)
-        same = last == state.slot[seen.sel]
-        total = np.where(same, state.total[seen.sel], 0.0) + seen.demand * span
-        seconds = np.where(same, state.seconds[seen.sel], 0.0) + span
-        state.slot[seen.sel], state.total[seen.sel], state.seconds[seen.sel] = last, total, seconds
-        slots = int((last - first).max()) + 1
-        if slots > 1:
-            back = np.arange(1, slots)
-            within = last[:, None] - back >= first[:, None]
-            row = np.broadcast_to(seen.fleet[:, None], within.shape)[within]
-            slot = ((last[:, None] - back) % RING)[within].astype(np.int64)
-            state.value[row, slot] = np.broadcast_to(seen.demand[:, None], within.shape)[within]
-        state.value[seen.fleet, (last % RING).astype(np.int64)] = total / seconds
+        fill(state, seen, local, span, self._slot)
 
     def centre(self, state: Ring, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return the value one season before each target, or as many as it takes to be in the past."""
@@ -71,4 +48,16 @@ class SeasonalNaive:
         slot = ((np.ceil(before / self._slot) - 1.0) % RING).astype(np.int64)
         value = np.take_along_axis(state.value[fleet], slot, axis=1)
         out: Array = np.where(np.isnan(value), intake.demand[fleet][:, None], value)
+        return out
+
+    def context(
+        self, state: Ring, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array
+    ) -> Array:
+        """Return yesterday's value now: how the day has moved since."""
+        base = offset(intake)[fleet]
+        local = self._zone.to_local(now_unix) - self._season
+        slot = ((np.ceil(local / self._slot) - 1.0) % RING).astype(np.int64)
+        before = np.take_along_axis(state.value[fleet], slot[:, None], axis=1)
+        out = (np.log(before + base[:, None]) - level)[:, :, None]
+        out[np.isnan(out)] = 0.0
         return out

@@ -20,6 +20,7 @@ SCALE_FLOOR = 1e-4
 SCALE_COUNT = 6.0
 PRIOR_COUNT = 15.0
 SCALE_MEMORY = 400.0
+NUDGE, SHIFT_LIMIT = 0.04, 3.0
 EAGER_COUNT, REFRESH_EVERY = 40.0, 4.0
 _TOP = float(np.arcsinh(REACH / FINENESS))
 _WIDTH = 2.0 * _TOP / BINS
@@ -37,6 +38,8 @@ class Spread:
     scale: Array
     count: Array
     histogram: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+    shape: Array
+    shift: Array
     quantile: Array
 
 
@@ -56,17 +59,21 @@ def start_spread(fleets: int, horizons_seconds: Array, tracks: int, quantiles: A
         scale=np.repeat(scale[:, None], tracks, axis=1),
         count=np.zeros(rows),
         histogram=np.tile(histogram.astype(np.float32), (rows, SHAPED, 1)),
+        shape=np.zeros((rows, SHAPED, len(quantiles))),
+        shift=np.zeros((rows, SHAPED, len(quantiles))),
         quantile=np.zeros((rows, SHAPED, len(quantiles))),
     )
     if rows:
         first = _invert(start.histogram[:1], quantiles)
+        start.shape[:] = first
         start.quantile[:] = start.scale[:, -SHAPED:, None] * first
     return start
 
 
-def learn_errors(spread: Spread, row: Index, column: Index, error: Array, memory: Array, quantiles: Array) -> None:
+def learn_errors(spread: Spread, row: Index, column: Index, error: Array, memory: Array, overlap: Array, quantiles: Array) -> None:
     """Count the log errors f64[k, T] of rows (each at most once), forgetting older ones over `memory` f64[k] counts.
 
+    `overlap` f64[k] is how many consecutive errors share their cause: the more, the slower each moves the prior.
     `column` is each row's horizon: the quantiles of a row that is no longer young are read off every fourth time, in turns.
     """
     error = np.minimum(np.maximum(error, -ERROR_CLIP), ERROR_CLIP)
@@ -74,22 +81,26 @@ def learn_errors(spread: Spread, row: Index, column: Index, error: Array, memory
     spread.count[row] = count
     scale = spread.scale[row]
     size = np.minimum(np.abs(error), 6.0 * scale + 0.02)
-    scale += (size - scale) / np.minimum(count + SCALE_COUNT, SCALE_MEMORY)[:, None]
+    scale += (size - scale) / np.minimum(count + SCALE_COUNT * np.sqrt(overlap), SCALE_MEMORY)[:, None]
     np.maximum(scale, SCALE_FLOOR, out=scale)
     spread.scale[row] = scale
-    error, scale = error[:, -SHAPED:], scale[:, -SHAPED:]
-    place = (np.arcsinh(error / (scale * FINENESS)) + _TOP) / _WIDTH
+    error, scale = error[:, -SHAPED:] / scale[:, -SHAPED:], scale[:, -SHAPED:]
+    place = (np.arcsinh(error / FINENESS) + _TOP) / _WIDTH
     cell = np.minimum(np.maximum(place, 0.0), BINS - 1e-9).astype(np.int64)
     histogram = spread.histogram[row]
     histogram *= (1.0 - 1.0 / memory)[:, None, None].astype(np.float32)
     flat = histogram.reshape(-1)
     flat[np.arange(cell.size) * BINS + cell.ravel()] += np.float32(1.0)
     spread.histogram[row] = histogram
+    shape, shift = spread.shape[row], spread.shift[row]
+    shift += (NUDGE / np.sqrt(overlap))[:, None, None] * ((error[:, :, None] > shape + shift) - (1.0 - quantiles))
+    np.minimum(np.maximum(shift, -SHIFT_LIMIT, out=shift), SHIFT_LIMIT, out=shift)
+    spread.shift[row] = shift
     due = (count <= EAGER_COUNT) | ((count + column) % REFRESH_EVERY == 0.0)
-    if not due.all():
-        row, scale, histogram = row[due], scale[due], histogram[due]
-    if len(row):
-        spread.quantile[row] = scale[:, :, None] * _invert(histogram, quantiles)
+    if due.any():
+        shape[due] = _invert(histogram[due], quantiles)
+        spread.shape[row] = shape
+    spread.quantile[row] = scale[:, :, None] * np.maximum.accumulate(shape + shift, axis=2)
 
 
 def method_quantiles(spread: Spread, row: Index, methods: int) -> Array:

@@ -1,0 +1,85 @@
+"""The working week: what was at this time on the last day of the same kind, working day or weekend; and a week ago.
+
+Owns nine days of half-hour slots and the table of which day a day resembles (Monday is like Friday, not like Sunday).
+It must not learn: whether the week matters is what the weights and the blend find out.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+
+from forecasters.api import Array
+from forecasters.intake import Index, Intake, Seen, offset
+from forecasters.ring import Ring, fill, start_ring
+from forecasters.zone import Zone
+
+SLOTS_PER_DAY = 48
+DAY_SECONDS, WEEK_SECONDS = 86400.0, 7 * 86400.0
+SLOT_SECONDS = DAY_SECONDS / SLOTS_PER_DAY
+RING = 9 * SLOTS_PER_DAY
+MOST_DAYS_AHEAD = 8
+SATURDAY = 5
+EPOCH_WEEKDAY = 3
+
+
+def _days_back() -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Return f64[7, 9]: for a target's weekday (Monday 0) that is at least so many days ahead, how many days back to look."""
+    table = np.zeros((7, MOST_DAYS_AHEAD + 1))
+    for weekday in range(7):
+        for least in range(MOST_DAYS_AHEAD + 1):
+            days = range(max(least, 1), MOST_DAYS_AHEAD + 1)
+            alike = [day for day in days if ((weekday - day) % 7 >= SATURDAY) == (weekday >= SATURDAY)]
+            table[weekday, least] = alike[0] if alike else least
+    return table
+
+
+DAYS_BACK = _days_back()
+
+
+class WorkingWeek:
+    """The newest value at this time of day on a day of the same kind; yesterday's, then the last, where there is none."""
+
+    name: ClassVar[str] = "working-week"
+    context_size: ClassVar[int] = 1
+
+    def __init__(self, zone: Zone) -> None:
+        self._zone = zone
+
+    def start(self, fleets: int) -> Ring:
+        """Return a ring that knows nothing."""
+        return start_ring(fleets, RING)
+
+    def learn(self, state: Ring, intake: Intake, seen: Seen) -> None:
+        """Write the demand into its half-hours."""
+        fill(state, seen, self._zone.to_local(seen.time_unix), np.minimum(seen.span_seconds, 0.5 * DAY_SECONDS), SLOT_SECONDS)
+
+    def centre(self, state: Ring, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
+        """Return what the most recent alike day had at each target's time of day."""
+        target = now_unix[:, None] + horizons_seconds
+        newest = np.minimum(intake.time_unix[fleet], now_unix)
+        least = np.minimum(np.maximum(np.ceil((target - newest[:, None]) / DAY_SECONDS), 1.0), float(MOST_DAYS_AHEAD))
+        local = self._zone.to_local(target)
+        weekday = ((local - 0.5 * SLOT_SECONDS) // DAY_SECONDS + EPOCH_WEEKDAY) % 7.0
+        back = DAYS_BACK[weekday.astype(np.int64), least.astype(np.int64)]
+        out = _look(state.value[fleet], local - back * DAY_SECONDS)
+        missing = np.isnan(out)
+        if missing.any():
+            yesterday = _look(state.value[fleet], local - least * DAY_SECONDS)
+            out = np.where(missing, yesterday, out)
+            out = np.where(np.isnan(out), intake.demand[fleet][:, None], out)
+        return out
+
+    def context(
+        self, state: Ring, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array
+    ) -> Array:
+        """Return last week's value at the target."""
+        local = self._zone.to_local(now_unix[:, None] + horizons_seconds)
+        weekly = _look(state.value[fleet], local - WEEK_SECONDS)
+        out = (np.log(weekly + offset(intake)[fleet][:, None]) - level)[:, :, None]
+        out[np.isnan(out)] = 0.0
+        return out
+
+
+def _look(value: Array, local: Array) -> Array:
+    slot = ((np.ceil(local / SLOT_SECONDS) - 1.0) % RING).astype(np.int64)
+    return np.take_along_axis(value, slot, axis=1)
