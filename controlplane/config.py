@@ -13,6 +13,7 @@ from zoneinfo import available_timezones
 from controlplane.contracts.errors import PolicyError
 from controlplane.contracts.fleet import Fleet
 from controlplane.policy_files import read_texts
+from forecasters.registry import METHODS
 from policies.reading import Known, Reading, read_policies
 
 
@@ -43,6 +44,11 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
     )
 
 
+def environment_variables() -> Mapping[str, str]:
+    """Return the process's environment, for rooms that take it as an argument."""
+    return dict(os.environ)
+
+
 def read_secret(name: str, variables: Mapping[str, str] | None = None) -> str | None:
     """Return the value of an environment variable that a policy names, such as `bearerTokenEnv`; None where it is not set."""
     return (os.environ if variables is None else variables).get(name) or None
@@ -51,7 +57,7 @@ def read_secret(name: str, variables: Mapping[str, str] | None = None) -> str | 
 def load_policies(paths: Sequence[Path]) -> Reading:
     """Return every policy of files and folders with all problems; nothing is raised for a bad policy."""
     texts, problems = read_texts(paths)
-    reading = read_policies(texts, Known(time_zones=frozenset(available_timezones())))
+    reading = read_policies(texts, Known(time_zones=frozenset(available_timezones()), methods=frozenset(METHODS)))
     return Reading(reading.policies, (*problems, *reading.problems))
 
 

@@ -25,7 +25,7 @@ _TOKEN = re.compile(
     r"|\bhf_[A-Za-z0-9]{20,}"
     r"|\bAIza[A-Za-z0-9_-]{30,}"
     r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
-    r"|\b(Bearer|Basic)\s+[A-Za-z0-9+/=._-]{8,}"
+    r"|^(Bearer|Basic)\s+[A-Za-z0-9+/=._-]{8,}$"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
 _INSTEAD = "a policy must not hold secrets: name an environment variable (…Env) or a mounted file (…File) under `auth` instead"

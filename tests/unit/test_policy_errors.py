@@ -221,5 +221,10 @@ def test_a_secret_is_an_error_and_is_never_printed(old: str, new: str, secret: s
     assert not any(secret in str(problem) for problem in found)
 
 
+def test_words_about_secrets_are_no_secrets() -> None:
+    notes = "annotations: {note: Basic information about bearer tokens}"
+    assert problems_of(edited(("{name: r1}\nspec", "{name: r1, " + notes + "}\nspec"))) == []
+
+
 def test_naming_where_a_secret_is_kept_is_fine() -> None:
     assert problems_of(edited(("spilled: litellm}", "spilled: litellm, auth: {usernameEnv: A_USER, passwordEnv: A_PASSWORD}}"))) == []

@@ -55,6 +55,14 @@ def test_validate_counts_and_ends_well_or_badly(tmp_path: Path) -> None:
     assert (code, text.splitlines()[-1]) == (1, "2 errors, 0 warnings")
 
 
+def test_forecasters_and_time_zones_are_those_that_are_there(tmp_path: Path) -> None:
+    text = (LIBRARY / "small.yaml").read_text() + "  forecast: {methods: [harmonc], timeZone: Mars/Olympus}\n"
+    (tmp_path / "a.yaml").write_text(text)
+    said = [problem.message for problem in load_policies([tmp_path]).errors]
+    assert said[0].startswith("is not an IANA time zone")
+    assert "is not a forecaster; known are harmonic, persistence" in said[1]
+
+
 def test_a_warning_does_not_fail(tmp_path: Path) -> None:
     text = (LIBRARY / "deepseek-r1.yaml").read_text().replace("{input: 5.00, output: 8.00}", "{input: 0.55, output: 2.19}")
     (tmp_path / "a.yaml").write_text(text)
