@@ -26,6 +26,8 @@ from controlplane.contracts.subjects import ACTUATOR_DURABLE, DECISION, INPUTS_S
 
 DELIVERIES = 5
 ACK_WAIT_SECONDS = 30.0
+# More than one: an ack that died with the server would otherwise hold back every later decision for the whole ack wait.
+ACKS_PENDING = 64
 FIRST_RETRY_SECONDS = 0.5
 LONGEST_RETRY_SECONDS = 30.0
 FETCH_SECONDS = 1.0
@@ -90,7 +92,7 @@ def on_decisions(
     """Subscribe a handler to decisions, one at a time, starting with each fleet's newest; returns FastStream's subscriber.
 
     With a `fleet` the durable is that fleet's own, so that the holder of its lease, and nobody else, hears all of them.
-    Without, the fleets share one queue, and a decision that is tried again comes after a newer one: keep the newest by `time`.
+    A decision that is tried again may come after a newer one: keep the newest by `time`.
     Started by `broker.start()`, or by its own `start()` when the broker runs already.
     """
     subscriber = broker.subscriber(
@@ -98,7 +100,7 @@ def on_decisions(
         stream=JStream(OUTPUTS_STREAM, declare=False),
         durable=durable if fleet is None else f"{durable}-{fleet}",
         deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
-        config=ConsumerConfig(ack_wait=ACK_WAIT_SECONDS, max_ack_pending=64 if fleet is None else 1),
+        config=ConsumerConfig(ack_wait=ACK_WAIT_SECONDS, max_ack_pending=ACKS_PENDING),
         pull_sub=PullSub(batch_size=1, timeout=FETCH_SECONDS),
         ack_policy=AckPolicy.NACK_ON_ERROR,
         title="Decisions" if fleet is None else f"Decisions of {fleet}",

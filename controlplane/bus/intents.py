@@ -6,7 +6,7 @@ Owns only their storage, behind `actuators.api.IntentStore`; numbering, tokens a
 import json
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 
 import nats.errors
 import nats.js.errors
@@ -34,11 +34,12 @@ class KvIntentStore:
         key = _key(intent.fleet, intent.offer)
         # The writer's mark tells our own write, whose answer was lost, from one that says the same but is another's.
         mark = secrets.token_hex(8)
-        body = {"number": intent.number, "count": intent.count, "state": intent.state, "mark": mark}
+        body = {**asdict(intent), "mark": mark}
 
         async def write(bucket: KeyValue) -> int:
             try:
-                return await bucket.update(key, json.dumps(body).encode(), last=intent.revision)
+                value = json.dumps(body).encode()
+                return await (bucket.update(key, value, last=intent.revision) if intent.revision else bucket.create(key, value))
             except (nats.js.errors.KeyWrongLastSequenceError, nats.errors.TimeoutError) as error:
                 there = await _entry(bucket, key)
                 if there is not None and json.loads(there.value or b"{}").get("mark") == mark:
@@ -70,4 +71,6 @@ async def _entry(bucket: KeyValue, key: str) -> KeyValue.Entry | None:
 
 def _intent(fleet: str, offer: str, entry: KeyValue.Entry) -> Intent:
     body = json.loads(entry.value or b"{}")
-    return Intent(fleet, offer, int(body["number"]), int(body["count"]), str(body["state"]), entry.revision or 0)
+    known = {field.name for field in fields(Intent)} & body.keys()
+    stored = {name: body[name] for name in known} | {"replicas": tuple(body.get("replicas", ()))}
+    return Intent(**{**stored, "fleet": fleet, "offer": offer, "revision": entry.revision or 0})

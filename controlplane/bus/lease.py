@@ -105,10 +105,9 @@ class Lease:
         try:
             try:
                 entry = await (await self._bucket()).get(self.key)
-            except nats.js.errors.KeyDeletedError as deleted:
-                self._revision = deleted.entry.revision or 0
-            except nats.js.errors.KeyNotFoundError:
-                self._revision = 0
+            except nats.js.errors.KeyNotFoundError as missing:
+                # Given back leaves a mark, which our write has to follow; run out leaves nothing.
+                self._revision = (missing.entry.revision or 0) if missing.entry else 0
             else:
                 if entry.value != self._value:
                     return False

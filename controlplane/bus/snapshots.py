@@ -96,6 +96,8 @@ class SnapshotStore:
 
     async def _set_head(self, bucket: KeyValue, value: bytes) -> int:
         try:
+            if not self._revision:
+                return await bucket.create(self._key, value)
             return await bucket.update(self._key, value, last=self._revision)
         except nats.js.errors.KeyWrongLastSequenceError:
             entry = await self._entry(bucket, self._key)
