@@ -9,10 +9,12 @@ from controlplane.contracts.fleet import Fleet, Offer, Slo, Spill, Tier, Unit
 from controlplane.contracts.frame import Frame
 from controlplane.contracts.units import from_unix
 from controlplane.sim.baselines_hpa import Hpa, WindowMaximum, comparisons, peak_minute, without_floor
+from controlplane.sim.baselines_peers import PEERS, Peer
 from controlplane.sim.scaler import UNLIMITED_PER_SECOND, Scaler, fill_offers
 from controlplane.sim.workload import Workload
 
 BURST = Offer("burst", Tier.BURST, 10.0, 0, 100, 36.0, 480.0)
+PEER = {peer.name: peer for peer in PEERS}
 FLEET = Fleet("f", Slo(0.995, ttft_seconds=5.0), Unit.REQUESTS, (BURST,), spill=Spill("hosted", 0.003), tick_seconds=15.0)
 
 
@@ -80,3 +82,45 @@ def test_the_comparisons_are_the_hpa_with_and_without_spill_renting_all_and_the_
     assert names == ["HPA 70%", "HPA 70% + naive spill", "all on demand, HPA 70%", "static peak"]
     assert [other.name for other in comparisons(replace(FLEET, spill=None), work)] == [names[0], *names[2:]]
     assert peak_minute(work) == pytest.approx(90.0)
+
+
+def test_keda_takes_an_empty_answer_for_zero() -> None:
+    assert told(PEER["KEDA"].make(FLEET, 0.7), (0, 70, 10), (15, None, 10), (60, None, 10), (400, None, 10))[-1] == 0
+
+
+def test_knative_panics_at_twice_what_is_ready_and_does_not_shrink_in_panic() -> None:
+    scaler = PEER["Knative KPA"].make(FLEET, 0.5)
+    assert told(scaler, (0, 10, 2), (15, 100, 2), (30, 10, 2), (60, 10, 20)) == [2, 20, 20, 20]
+    assert told(scaler, (91, 10, 20), (106, 10, 10)) == [10, 5]
+
+
+def test_ray_serve_grows_at_once_and_shrinks_only_after_ten_minutes() -> None:
+    scaler = PEER["Ray Serve"].make(FLEET, 1.0)
+    assert told(scaler, (0, 50, 2), (60, 80, 2)) == [None, 8]
+    shrinking = [(float(at), 20.0, 8) for at in range(120, 900, 60)]
+    assert told(scaler, *shrinking) == [None] * 9 + [2] + [None] * 3
+
+
+def test_skyserve_waits_five_minutes_to_grow() -> None:
+    scaler = PEER["SkyServe"].make(FLEET, 1.0)
+    assert told(scaler, *[(float(at), 80.0, 2) for at in range(0, 360, 60)]) == [None, None, None, None, None, 8]
+
+
+def test_aws_predictive_is_there_before_yesterdays_rise_and_never_shrinks_on_a_forecast() -> None:
+    scaler = PEER["AWS predictive"].make(FLEET, 1.0)
+    told(scaler, *[(60.0 * minute, 90.0 if 600 < minute <= 720 else 10.0, 1) for minute in range(1, 1440)])
+    day = 86400.0
+    assert told(scaler, (day + 35640, 10, 1), (day + 35760, 10, 1), (day + 36060, 200, 9)) == [1, 9, 20]
+
+
+def test_dynamo_plans_every_three_minutes_and_adds_one_under_load() -> None:
+    scaler = PEER["Dynamo-like"].make(FLEET, 1.0)
+    assert told(scaler, (0, 50, 5), (60, 90, 5), (120, 90, 6), (180, 90, 7)) == [5, 6, 7, 9]
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+def test_a_peer_that_aims_lower_never_holds_less(peer: Peer) -> None:
+    story = [(60.0 * minute, 40.0 + 30.0 * (minute % 7), 12) for minute in range(60)]
+    lean, ample = told(peer.make(FLEET, 0.9), *story), told(peer.make(FLEET, 0.5), *story)
+    held = [(12 if a is None else a, 12 if b is None else b) for a, b in zip(lean, ample, strict=True)]
+    assert sum(b for _, b in held) > sum(a for a, _ in held)
