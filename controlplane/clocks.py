@@ -68,3 +68,18 @@ class VirtualClock:
                 await asyncio.sleep(0)
         self._now = end
         await asyncio.sleep(0)
+
+
+class ScaledClock:
+    """A clock that runs `speed` times as fast as the wall, from `start_unix` at wall time `wall_unix` on: for replays."""
+
+    def __init__(self, start_unix: float, wall_unix: float, speed: float) -> None:
+        self.start_unix, self.wall_unix, self.speed = start_unix, wall_unix, speed
+
+    def now(self) -> float:
+        """Return unix seconds of the replayed time."""
+        return self.start_unix + (time.time() - self.wall_unix) * self.speed
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds` of replayed time."""
+        await asyncio.sleep(max(seconds, 0.0) / self.speed)

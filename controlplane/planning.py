@@ -29,11 +29,11 @@ class Work(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Work since the last decision, in units of work; None in `late` where nobody reports it."""
+    """Work since the last decision, in units of work, and the newest rate of spill; None where nobody reports it."""
 
     demand: float = 0.0
     late: float | None = None
-    spilled_per_second: float = 0.0
+    spilled_per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ class PlanState:
 
     memory: Memory
     outlook: Outlook | None = None
+    forecast_unix: float | None = None
     observed_unix: float | None = None
     demand_per_second: float | None = None
     backlog: float = 0.0
@@ -89,7 +90,7 @@ class Planning:
             case Observation():
                 return self.see_observation(state, event), ()
             case Forecast():
-                return replace(state, outlook=outlook_of(event)), ()
+                return replace(state, outlook=outlook_of(event), forecast_unix=event.observed.timestamp()), ()
             case PoolStatus():
                 pool = Pool(event.ready, event.pending, event.unavailable)
                 return replace(state, pools={**state.pools, event.offer: pool}), ()
@@ -121,7 +122,7 @@ class Planning:
             return replace(state, backlog=backlog)
         elapsed = now - state.observed_unix if state.observed_unix is not None else interval_seconds
         late = state.tally.late if work.late is None else (state.tally.late or 0.0) + work.late * elapsed
-        tally = Tally(state.tally.demand + work.demand * elapsed, late, work.spilled or 0.0)
+        tally = Tally(state.tally.demand + work.demand * elapsed, late, work.spilled)
         return replace(state, observed_unix=now, demand_per_second=work.demand, backlog=backlog, tally=tally)
 
     def decide(self, state: PlanState, view: View) -> tuple[PlanState, Verdict]:

@@ -38,6 +38,14 @@ class Workload:
         """Length of the whole workload."""
         return self.steps * self.step_seconds
 
+    def mean(self, from_unix: float, to_unix: float) -> tuple[float, bool]:
+        """Return the mean work per second between two moments, and whether anybody is told; (0, False) outside the workload."""
+        first = max(round((from_unix - self.start_unix) / self.step_seconds), 0)
+        last = min(round((to_unix - self.start_unix) / self.step_seconds), self.steps)
+        if first >= last:
+            return 0.0, False
+        return float(self.offered_per_second[first:last].mean()), bool(self.known[first:last].any())
+
     @property
     def offered(self) -> float:
         """All the work there is."""

@@ -1,0 +1,195 @@
+"""The composition root: the only place that wires policies, NATS, clocks, actuators and services together.
+
+`running(settings)` brings a control plane up and, at the end, down again in good order; everything it starts, it ends.
+Read `Plane` for what a running one offers; the command line and the demo are its two callers.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import structlog
+from nats.aio.client import Client
+
+from actuators import registry
+from actuators.api import Actuator
+from actuators.wrappers import Attempt, Recorded, TimeLimited
+from controlplane.bus.connect import Credentials, Tls, connect
+from controlplane.bus.embedded import EmbeddedServer
+from controlplane.bus.epoch import agree_on_clock
+from controlplane.bus.intents import KvIntentStore
+from controlplane.bus.streams import ensure_streams
+from controlplane.clocks import Clock, SystemClock
+from controlplane.contracts.errors import PolicyError
+from controlplane.contracts.fleet import Fleet, Mode, Offer
+from controlplane.replay import Replay, shared_time
+from controlplane.services import actuator, collector, forecaster, planner
+from controlplane.services.leased import Work, while_leased
+from controlplane.sim.cloud_config import CloudConfig, cloud_config_of
+from controlplane.sim.cloud_process import CloudProcess, end_running_cloud, running_cloud
+
+SERVICES = (collector.SERVICE, forecaster.SERVICE, planner.SERVICE, actuator.SERVICE)
+APPLY_SECONDS = 20.0
+CLOUD_SECONDS_AT_MOST = 6 * 3600.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to run. `nats_url` None starts the embedded server in `folder`; `replays` are the fleets whose demand is a trace.
+
+    A process that runs all services starts the simulated cloud that offers need, unless `cloud_url` names one; `cloud` is its world,
+    None to derive it from the fleets.
+    """
+
+    fleets: tuple[Fleet, ...]
+    folder: Path
+    nats_url: str | None = None
+    credentials: Credentials | None = None
+    tls: Tls | None = None
+    services: tuple[str, ...] = SERVICES
+    replays: tuple[Replay, ...] = ()
+    cloud: CloudConfig | None = None
+    cloud_url: str | None = None
+    cloud_seconds: float = CLOUD_SECONDS_AT_MOST
+    seed: int = 0
+
+
+@dataclass(slots=True)
+class Plane:
+    """A running control plane."""
+
+    settings: Settings
+    client: Client
+    clock: Clock
+    nats_url: str
+    cloud_url: str | None
+    cloud_ledger: Path | None
+    server: EmbeddedServer | None
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def in_mode(fleets: Sequence[Fleet], mode: Mode | None) -> tuple[Fleet, ...]:
+    """Return the fleets with their mode replaced, where one is given."""
+    if mode is None:
+        return tuple(fleets)
+    return tuple(replace(fleet, guard=replace(fleet.guard, mode=mode)) for fleet in fleets)
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Plane]:
+    """Bring the services up, hand out the plane, and take everything down again at the end."""
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    async with contextlib.AsyncExitStack() as stack:
+        server = None
+        url = settings.nats_url
+        if url is None:
+            server = await stack.enter_async_context(EmbeddedServer(settings.folder / "nats"))
+            url = server.url
+        client = await connect(url, settings.credentials, settings.tls)
+        stack.push_async_callback(client.close)
+        await ensure_streams(client.jetstream())
+        clock: Clock = SystemClock()
+        speed = 1.0
+        if settings.replays:
+            start, speed = shared_time(settings.replays)
+            clock = await agree_on_clock(client, start, speed)
+        cloud = _cloud(settings, clock, speed)
+        cloud_url = settings.cloud_url if cloud is None else stack.enter_context(_started(cloud))
+        plane = Plane(settings, client, clock, url, cloud_url, cloud.ledger if cloud is not None else None, server)
+        tasks = [asyncio.ensure_future(work) for work in _works(plane, stack, speed)]
+        try:
+            yield plane
+        finally:
+            plane.stopping.set()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _works(plane: Plane, stack: contextlib.AsyncExitStack, speed: float) -> list[asyncio.Future[None]]:
+    """Start every chosen service for every fleet, each under its lease."""
+    started: list[asyncio.Future[None]] = []
+    for fleet in plane.settings.fleets:
+        for service, make in _makers(plane, fleet, stack, speed).items():
+            if service in plane.settings.services:
+                work = while_leased(plane.client, service, fleet.name, make, plane.stopping)
+                started.append(asyncio.ensure_future(work))
+    return started
+
+
+def _makers(plane: Plane, fleet: Fleet, stack: contextlib.AsyncExitStack, speed: float) -> dict[str, Callable[[], Work]]:
+    client, clock = plane.client, plane.clock
+    makers: dict[str, Callable[[], Work]] = {
+        forecaster.SERVICE: lambda: forecaster.forecaster_of(client, fleet),
+        planner.SERVICE: lambda: planner.Planner(client, fleet, clock),
+    }
+    replay = next((replay for replay in plane.settings.replays if replay.fleet == fleet.name), None)
+    if replay is not None:
+        makers[collector.SERVICE] = lambda: collector.ReplayCollector(client, fleet, replay.workload, replay.interval_seconds, clock)
+    if actuator.SERVICE in plane.settings.services:
+        actuators = _actuators(plane, fleet, stack, speed)
+        makers[actuator.SERVICE] = lambda: actuator.FleetActuator(client, fleet, actuators, clock)
+    return makers
+
+
+def _actuators(plane: Plane, fleet: Fleet, stack: contextlib.AsyncExitStack, speed: float) -> dict[str, Actuator]:
+    """Return an actuator per offer; in recommend mode an offer whose kind cannot be made is left alone, and that is said."""
+    store = KvIntentStore(plane.client)
+    made: dict[str, Actuator] = {}
+    for offer in fleet.offers:
+        try:
+            inner = _actuator(plane, offer, store, speed)
+        except PolicyError as error:
+            if fleet.guard.mode is Mode.ACT:
+                raise PolicyError(f"fleet {fleet.name}, offer {offer.name}: {error}") from error
+            log.warning("offer is not observed", fleet=fleet.name, offer=offer.name, reason=str(error))
+            continue
+        if inner is not None:
+            stack.push_async_callback(inner.close)
+            made[offer.name] = Recorded(TimeLimited(inner, APPLY_SECONDS), _log_attempt, time.monotonic)
+    return made
+
+
+def _log_attempt(attempt: Attempt) -> None:
+    log.debug("apply", fleet=attempt.fleet, offer=attempt.offer, target=attempt.target, seconds=round(attempt.seconds, 4))
+
+
+def _actuator(plane: Plane, offer: Offer, store: KvIntentStore, speed: float) -> Actuator | None:
+    if offer.actuator == "none":
+        return None
+    options: Mapping[str, object] = offer.actuator_options
+    if offer.actuator == "simulated":
+        options = {"url": plane.cloud_url, "speed": speed, **{name: value for name, value in options.items() if value is not None}}
+    return registry.create(offer.actuator, options, store)
+
+
+def _cloud(settings: Settings, clock: Clock, speed: float) -> CloudProcess | None:
+    """Return the simulated cloud that these fleets need, not started; None where no offer needs one of ours."""
+    needing = [
+        fleet
+        for fleet in settings.fleets
+        if any(offer.actuator == "simulated" and not offer.actuator_options.get("url") for offer in fleet.offers)
+    ]
+    if not needing or settings.cloud_url is not None or set(settings.services) != set(SERVICES):
+        return None
+    config = settings.cloud or cloud_config_of(*needing)
+    folder = settings.folder / "cloud"
+    return CloudProcess(folder, config, seed=settings.seed, speed=speed, start_unix=clock.now(), max_seconds=settings.cloud_seconds)
+
+
+@contextlib.contextmanager
+def _started(cloud: CloudProcess) -> Iterator[str]:
+    """Take over the cloud that an earlier run left behind when it was killed, else start one; end it with us either way."""
+    left = running_cloud(cloud.ready_file)
+    if left is None:
+        with cloud:
+            yield cloud.url
+        return
+    log.info("the simulated cloud of an earlier run goes on", url=left)
+    try:
+        yield left
+    finally:
+        end_running_cloud(cloud.ready_file)

@@ -1,0 +1,163 @@
+"""`tidegate up` and `tidegate run`: a control plane that runs until it is told to stop.
+
+Owns settings from options, policies and the environment, the log's form, and signals; `controlplane.app` does the wiring.
+"""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+import structlog
+
+from controlplane.app import SERVICES, Plane, Settings, in_mode, running
+from controlplane.bus.connect import Credentials, connect, redacted
+from controlplane.bus.fold import decode
+from controlplane.bus.reader import OrderedReader
+from controlplane.config import environment_variables, load_fleets, read_environment
+from controlplane.contracts.errors import PolicyError, TidegateError
+from controlplane.contracts.events import Decision, Event
+from controlplane.contracts.fleet import Fleet, Mode
+from controlplane.contracts.subjects import INPUT_SUBJECTS, INPUTS_STREAM, OUTPUTS_STREAM
+from controlplane.replay import is_replay, replay_of
+from controlplane.traces import data_folders
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What the command line said. `service` None: all of them."""
+
+    policies: tuple[Path, ...]
+    nats_url: str | None = None
+    folder: Path | None = None
+    service: str | None = None
+    mode: str | None = None
+    cloud_url: str | None = None
+
+
+def serve(options: ServeOptions) -> int:
+    """Run until SIGINT or SIGTERM; return the exit code."""
+    log_to_stderr()
+    settings = settings_of(options)
+    asyncio.run(_serve(settings))
+    return 0
+
+
+def log_to_stderr() -> None:
+    """Print log lines on standard error: readable on a terminal, JSON elsewhere."""
+    final = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            final,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def settings_of(options: ServeOptions) -> Settings:
+    """Return what to run; PolicyError and TidegateError say what is wrong with it."""
+    environment = read_environment()
+    fleets = in_mode(load_fleets(options.policies), mode_of(options.mode))
+    if not fleets:
+        raise PolicyError("the policies name no fleet")
+    if options.service is not None and options.service not in SERVICES:
+        raise TidegateError(f"there is no service {options.service!r}; there are {', '.join(SERVICES)}")
+    url = options.nats_url or environment.nats_url
+    if options.service is not None and url is None:
+        raise TidegateError("a service alone needs a NATS server that the others share: give --nats or set TIDEGATE_NATS")
+    return Settings(
+        fleets=fleets,
+        folder=options.folder or platformdirs.user_state_path("tidegate") / "up",
+        nats_url=url,
+        credentials=Credentials(creds_file=environment.nats_credentials_file),
+        services=SERVICES if options.service is None else (options.service,),
+        replays=tuple(replay_of(fleet, data_folders(environment_variables())) for fleet in fleets if is_replay(fleet)),
+        cloud_url=options.cloud_url,
+    )
+
+
+def mode_of(text: str | None) -> Mode | None:
+    """Return the mode that an option names."""
+    if text is None:
+        return None
+    try:
+        return Mode(text)
+    except ValueError:
+        raise TidegateError(f"--mode {text!r} is neither recommend nor act") from None
+
+
+async def _serve(settings: Settings) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stopping.set)
+    async with running(settings) as plane:
+        log.info("tidegate is up", nats=redacted(plane.nats_url), cloud=plane.cloud_url, fleets=[fleet.name for fleet in settings.fleets])
+        for fleet in settings.fleets:
+            log.info("fleet", name=fleet.name, mode=fleet.guard.mode, services=settings.services)
+        await _until(stopping, plane)
+        log.info("stopping")
+
+
+async def _until(stopping: asyncio.Event, plane: Plane) -> None:
+    """Wait for a signal, or for the embedded server to be beyond help."""
+    waits = [asyncio.ensure_future(stopping.wait())]
+    if plane.server is not None:
+        waits.append(asyncio.ensure_future(plane.server.gave_up.wait()))
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waits:
+            task.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+    if not stopping.is_set():
+        raise TidegateError(f"the embedded nats-server does not stay up; see {plane.server.log_file if plane.server else ''}")
+
+
+async def follow_events(nats_url: str | None, subject: str, as_json: bool) -> int:
+    """Print events as they come, until interrupted."""
+    url = nats_url or read_environment().nats_url
+    if url is None:
+        raise TidegateError("which NATS server? give --nats (tidegate up prints its address) or set TIDEGATE_NATS")
+    client = await connect(url)
+    stream = INPUTS_STREAM if any(_matches(subject, known) for known in INPUT_SUBJECTS) else OUTPUTS_STREAM
+    reader = OrderedReader(client, stream, [subject], (await client.jetstream().stream_info(stream)).state.last_seq, "tidegate-events")
+    try:
+        while True:
+            for message in await reader.next_batch(wait_seconds=1.0):
+                event = decode(message.subject, message.data)
+                if isinstance(event, Event):
+                    sys.stdout.write((event.model_dump_json() if as_json else line_of(event)) + "\n")
+                    sys.stdout.flush()
+    finally:
+        await reader.close()
+        await client.close()
+
+
+def line_of(event: Event) -> str:
+    """Return one line for a person."""
+    at = event.time.isoformat().replace("+00:00", "Z")
+    if isinstance(event, Decision):
+        return f"{at} {event.fleet} {event.summary}"
+    return f"{at} {event.kind} {event.model_dump_json(exclude={'time'}, exclude_defaults=True)}"
+
+
+def _matches(subject: str, known: str) -> bool:
+    return subject.split(".")[:2] == known.split(".")[:2]
+
+
+def fleet_named(fleets: Sequence[Fleet], name: str | None) -> Fleet:
+    """Return the one fleet asked for; PolicyError where the choice is not clear."""
+    chosen = [fleet for fleet in fleets if name in (None, fleet.name)]
+    if len(chosen) != 1:
+        names = ", ".join(fleet.name for fleet in fleets) or "none"
+        raise PolicyError(f"which fleet? the policies hold: {names}; name one with --fleet")
+    return chosen[0]

@@ -1,0 +1,89 @@
+"""The planner service: folds everything that bears on a fleet, and publishes one Decision for each Tick.
+
+Owns when a Tick is published: as soon as a forecast of newer data is folded, and at the latest when the fleet's tick has passed
+without one, so that guards against stale data fire. It must not decide; `controlplane.planning` does.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+from nats.aio.client import Client
+
+from controlplane.bus.fold import Fold, Folding, input_subjects_of
+from controlplane.bus.publish import Publisher, PublishError
+from controlplane.clocks import Clock
+from controlplane.contracts.events import Event, Tick
+from controlplane.contracts.fleet import Fleet
+from controlplane.contracts.units import from_unix
+from controlplane.planning import Planning, PlanState
+from controlplane.snapshot import SCHEMA_VERSION, dump_plan, load_plan
+
+SERVICE = "planner"
+# A tick waits this much longer than its period for the observation that should bring it; then the clock brings it.
+GRACE_SHARE = 0.2
+# Data that comes faster than this share of the tick does not tick each time.
+SOONEST_SHARE = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _LastTick:
+    forecast_unix: float = float("-inf")
+    tick_unix: float = float("-inf")
+
+
+class Planner:
+    """One fleet's planner while its lease is held: the fold, and the ticks that it answers."""
+
+    def __init__(self, client: Client, fleet: Fleet, clock: Clock) -> None:
+        planning = Planning(fleet)
+        self._fleet, self._clock = fleet, clock
+        self._publisher = Publisher(client, f"tidegate/{SERVICE}/{fleet.name}")
+        self._last = _LastTick()
+
+        def step(state: PlanState, event: Event, sequence: int) -> tuple[PlanState, Sequence[Event]]:
+            return planning.step(state, event, sequence)
+
+        folding = Folding(step=step, start=planning.start, dump=dump_plan, load=load_plan, version=SCHEMA_VERSION)
+        self.fold = Fold(client, SERVICE, fleet.name, folding, input_subjects_of(fleet.name), on_batch=self._on_batch)
+
+    async def run(self) -> None:
+        """Fold, and tick on the clock, until stopped."""
+        ticking = asyncio.ensure_future(self._tick_on_schedule())
+        try:
+            await self.fold.run()
+        finally:
+            ticking.cancel()
+            await asyncio.gather(ticking, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Let `run` end after the batch in hand."""
+        self.fold.stop()
+
+    async def _on_batch(self, state: PlanState) -> None:
+        """Tick at once when a newer forecast was folded: everything that was waited for is known."""
+        if not self.fold.caught_up.is_set() or state.forecast_unix is None or state.forecast_unix <= self._last.forecast_unix:
+            return
+        self._last.forecast_unix = state.forecast_unix
+        if self._clock.now() - self._last.tick_unix >= SOONEST_SHARE * self._fleet.tick_seconds:
+            await self._tick()
+
+    async def _tick_on_schedule(self) -> None:
+        await self.fold.caught_up.wait()
+        while True:
+            late_by = self._clock.now() - self._last.tick_unix - (1.0 + GRACE_SHARE) * self._fleet.tick_seconds
+            if late_by >= 0.0:
+                await self._tick()
+                late_by = -self._fleet.tick_seconds
+            await self._clock.sleep(min(-late_by, self._fleet.tick_seconds))
+
+    async def _tick(self) -> None:
+        now = self._clock.now()
+        self._last.tick_unix = now
+        try:
+            await self._publisher.publish(Tick(time=from_unix(now), fleet=self._fleet.name))
+        except PublishError as error:
+            log.warning("a tick was not published", fleet=self._fleet.name, reason=str(error))

@@ -1,0 +1,148 @@
+"""One offer of one fleet, kept as the newest unexpired Decision says: level-triggered, so a missed event costs a moment, not a replica.
+
+Owns the loop observe → report → apply → report. It must not decide a number, and it buys or gives back nothing on an expired decision.
+The actuator behind it is `actuators`; `controlplane.services.actuator` gives it the decisions.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from actuators.api import Actuator, Applied, Failed, Result, Skipped
+from controlplane.clocks import Clock
+from controlplane.contracts.errors import SupplierError, TidegateError
+from controlplane.contracts.events import Actuation, Decision, Event, Outcome, PoolStatus, Quote, Tick
+from controlplane.contracts.fleet import Mode, Offer
+from controlplane.contracts.units import from_unix
+
+PERIOD_SECONDS = 30.0
+QUICK_SECONDS = 5.0
+REPORT_SECONDS = 300.0
+
+log = structlog.get_logger(__name__)
+Publish = Callable[[Event], Awaitable[object]]
+
+
+class Reconciler:
+    """Follows decisions for one offer. `follow` hands it a decision, `run` works until cancelled.
+
+    `shortest_pause_seconds` is wall time: a replay at high speed must not turn its 30 s period into a busy loop.
+    """
+
+    def __init__(
+        self, fleet: str, offer: Offer, actuator: Actuator, clock: Clock, publish: Publish, shortest_pause_seconds: float = 0.05
+    ) -> None:
+        self.fleet, self.offer = fleet, offer
+        self._actuator, self._clock, self._publish = actuator, clock, publish
+        self._shortest_pause_seconds = shortest_pause_seconds
+        self._decision: Decision | None = None
+        self._woken = asyncio.Event()
+        self._status: PoolStatus | None = None
+        self._quote: Quote | None = None
+        self._answer: tuple[str, str] = ("", "")
+
+    def follow(self, decision: Decision) -> None:
+        """Take a decision over, unless a newer one is known."""
+        if self._decision is None or decision.time >= self._decision.time:
+            self._decision = decision
+            self._woken.set()
+
+    async def run(self) -> None:
+        """Reconcile on every decision, and in between because the world moves by itself."""
+        while True:
+            self._woken.clear()
+            try:
+                await self.reconcile()
+            except TidegateError as error:
+                log.warning("reconciling waits", fleet=self.fleet, offer=self.offer.name, reason=str(error))
+            await self._pause()
+
+    async def reconcile(self) -> None:
+        """Observe, report, and make the offer be the target, once."""
+        status = await self._observe()
+        if status is None:
+            return
+        decision, now = self._decision, self._clock.now()
+        if decision is None or now >= decision.expires.timestamp() or self.offer.name not in decision.targets:
+            return
+        target = decision.targets[self.offer.name]
+        held = status.ready + status.pending
+        if decision.mode is Mode.RECOMMEND:
+            if target != held:
+                await self._report(decision, target, held, Skipped("recommend mode: nothing is touched"))
+            return
+        result = await self._actuator.apply(self.fleet, self.offer, target)
+        if target != held or isinstance(result, Failed):
+            await self._report(decision, target, held, result)
+        if not isinstance(result, Skipped):
+            await self._observe()
+        if isinstance(result, Failed) and result.unavailable:
+            await self._publish(Tick(time=from_unix(self._clock.now()), cause="refusal", fleet=self.fleet))
+
+    async def _observe(self) -> PoolStatus | None:
+        """Return what is there, published when it changed; None while the supplier does not answer, which is published too."""
+        try:
+            await self._price()
+            status = await self._actuator.observe(self.fleet, self.offer)
+        except SupplierError as error:
+            known = self._status or PoolStatus(time=from_unix(self._clock.now()), fleet=self.fleet, offer=self.offer.name, ready=0)
+            blind = known.model_copy(update={"unavailable": True, "message": str(error)[:300], "time": from_unix(self._clock.now())})
+            if self._status is not None:
+                await self._publish_status(blind)
+            log.warning("the supplier does not answer", fleet=self.fleet, offer=self.offer.name, reason=str(error))
+            return None
+        await self._publish_status(status.model_copy(update={"time": from_unix(self._clock.now())}))
+        return status
+
+    async def _publish_status(self, status: PoolStatus) -> None:
+        old = self._status
+        same = old is not None and old.model_copy(update={"time": status.time}) == status
+        if same and old is not None and (status.time - old.time).total_seconds() < REPORT_SECONDS:
+            return
+        await self._publish(status)
+        self._status = status
+
+    async def _price(self) -> None:
+        quote = await self._actuator.quote(self.offer)
+        if quote is None:
+            return
+        old = self._quote
+        if old is None or old.model_copy(update={"time": quote.time}) != quote:
+            await self._publish(quote)
+            self._quote = quote
+
+    async def _report(self, decision: Decision, target: int, held: int, result: Result) -> None:
+        """Publish what came of an attempt; the same answer to the same target is said once."""
+        actuation = actuation_of(self.fleet, self.offer.name, decision, target, held, result, self._clock.now())
+        answer = (f"{target} {actuation.outcome}", actuation.reason or actuation.error)
+        if answer == self._answer and not isinstance(result, Applied):
+            return
+        self._answer = answer
+        await self._publish(actuation)
+        log.info("actuated", **actuation.model_dump(mode="json", exclude={"time", "decision"}, exclude_defaults=True))
+
+    async def _pause(self) -> None:
+        """Wait for a decision or for the period, whichever comes first; sooner while something is on its way."""
+        waiting = self._status is not None and self._status.pending > 0
+        sleeping = asyncio.ensure_future(self._clock.sleep(QUICK_SECONDS if waiting else PERIOD_SECONDS))
+        waking = asyncio.ensure_future(self._woken.wait())
+        try:
+            await asyncio.sleep(self._shortest_pause_seconds)
+            await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            waking.cancel()
+            await asyncio.gather(sleeping, waking, return_exceptions=True)
+
+
+def actuation_of(fleet: str, offer: str, decision: Decision, target: int, held: int, result: Result, now_unix: float) -> Actuation:
+    """Return the event that says what came of one attempt."""
+    shared = {"fleet": fleet, "offer": offer, "time": from_unix(now_unix), "decision": decision.event_id, "target": target, "before": held}
+    match result:
+        case Applied():
+            return Actuation(**shared, outcome=Outcome.APPLIED, change=result.change, intent=result.intent, reason=result.reason)
+        case Skipped():
+            return Actuation(**shared, outcome=Outcome.SKIPPED, reason=result.reason)
+        case Failed():
+            return Actuation(**shared, outcome=Outcome.FAILED, error=result.error, retryable=result.retryable)
