@@ -3,20 +3,16 @@
 Owns nothing but this translation; it must not change a number. See `policies.decide` for where a verdict comes from.
 """
 
-from controlplane.contracts.events import Decision, Tick
+from controlplane.contracts.events import Decision, Stage, Tick
 from controlplane.contracts.units import from_unix
 from policies.decide import Verdict
-from policies.view import View
-
-EXPIRY_TICKS = 4.0
-EXPIRY_SECONDS_AT_LEAST = 60.0
+from policies.view import View, expiry_seconds
 
 
 def decision_of(view: View, verdict: Verdict, tick: Tick, sequence: int | None) -> Decision:
     """Return the Decision that answers a Tick."""
     fleet = view.fleet
-    lasts = max(EXPIRY_TICKS * fleet.tick_seconds, EXPIRY_SECONDS_AT_LEAST)
-    expires = from_unix(view.now_unix + lasts)
+    expires = from_unix(view.now_unix + expiry_seconds(fleet))
     horizon, quantiles = _evidence(view)
     return Decision(
         fleet=fleet.name,
@@ -29,7 +25,7 @@ def decision_of(view: View, verdict: Verdict, tick: Tick, sequence: int | None) 
         spill_until=expires if verdict.spill_per_second > 0.0 else None,
         cause=tick.cause,
         reasons=verdict.reasons,
-        stages=verdict.stages,
+        stages=tuple(Stage(**stage._asdict()) for stage in verdict.stages),
         demand_per_second=view.demand_per_second,
         backlog=view.backlog,
         horizon_seconds=horizon,

@@ -1,6 +1,6 @@
-"""The economics: capacity as layers of one replica, each bought, kept or let go on what it is expected to carry.
+"""The economics: capacity as layers of one lot, each bought, kept or let go on what it is expected to carry.
 
-Owns the marginal rule of the product. A layer of capacity c that lies above `base` carries S(base+c) - S(base) work per second at a
+Owns the marginal rule of the product. A layer between the capacities `low` and `high` carries S(high) - S(low) work per second at a
 horizon, where S(x) = E[min(demand, x)] under the forecast. Carried work is worth the price of the next way to serve it (spill, or a miss).
 It must not know about cooldowns, budgets or bounds: `policies.stabilize` and `policies.guard` come after.
 
@@ -13,116 +13,187 @@ The rule, with G(t) the value carried minus the rent paid up to t:
 
 With a constant demand this is the newsvendor's critical ratio: hold the quantile 1 - rent / value (Arrow, Harris, Marschak 1951).
 One number: spill at 3x the rent keeps a layer while it is used 33 % of the time.
+
+A layer higher up carries less at every horizon, so it pays only where the one below pays: the last layer that pays is found by bisection.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
+from controlplane.contracts.fleet import Tier
 from policies.view import Array, OfferView, Outlook
 
-MAX_LAYERS_AT_ONCE = 512
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """USD per unit of work carried: spill saves `usd_per_unit` for the first `limit_per_second` of work, beyond it a miss is saved."""
+
+    usd_per_unit: float
+    limit_per_second: float = float("inf")
+    miss_usd_per_unit: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The forecast laid out for integration: `times` f64[T] from 0, `demand` f64[T, Q] and the mass `weights` f64[Q] of each quantile."""
+    """The forecast laid out for integration.
 
-    times: Array
+    `times` T seconds from now, the first 0; `demand` f64[T, Q]; `weights` f64[Q] the mass of each quantile; `integral` f64[T, T]
+    takes rates at the times to their integral from now; `top` is the highest demand.
+    """
+
+    times: tuple[float, ...]
     demand: Array
     weights: Array
+    integral: Array
+    top: float
 
 
-def grid_of(outlook: Outlook, extra_per_second: float = 0.0) -> Grid:
-    """Return the integration grid of a forecast; `extra_per_second` is backlog to be worked off on top of demand."""
-    times = np.concatenate(([0.0], outlook.horizons_seconds))
-    demand = np.concatenate((outlook.demand[:1], outlook.demand))
-    if extra_per_second > 0.0:
-        demand = demand + extra_per_second
-    return Grid(times, demand, quantile_weights(outlook.quantiles))
+def grid_of(outlook: Outlook, age_seconds: float = 0.0, backlog: float = 0.0, drain_seconds: float = 60.0) -> Grid:
+    """Return the integration grid of a forecast made `age_seconds` ago (to the second); the past part of it is dropped.
+
+    `backlog` is work that waits: it comes on top of demand until `drain_seconds` from now, all of it once.
+    """
+    horizons = tuple(outlook.horizons_seconds.tolist())
+    age = float(round(min(max(age_seconds, 0.0), horizons[-1])))
+    passed = sum(horizon <= age for horizon in horizons[:-1])
+    times = (0.0, *(horizon - age for horizon in horizons[passed:]))
+    demand = np.empty((len(times), outlook.demand.shape[1]))
+    demand[1:] = outlook.demand[passed:]
+    if passed:
+        share = min((age - horizons[passed - 1]) / (horizons[passed] - horizons[passed - 1]), 1.0)
+        demand[0] = outlook.demand[passed - 1] * (1.0 - share) + outlook.demand[passed] * share
+    else:
+        demand[0] = outlook.demand[0]
+    if backlog > 0.0:
+        demand[: sum(time <= drain_seconds for time in times)] += backlog / drain_seconds
+    return Grid(times, demand, quantile_weights(tuple(outlook.quantiles.tolist())), _integral(times), float(demand[:, -1].max()))
 
 
-def quantile_weights(quantiles: Array) -> Array:
+@lru_cache(maxsize=64)
+def quantile_weights(quantiles: tuple[float, ...]) -> Array:
     """Return the probability mass that each quantile stands for; (0.1, 0.5, 0.9) gives (0.3, 0.4, 0.3)."""
-    middles = (quantiles[1:] + quantiles[:-1]) / 2.0
+    levels = np.array(quantiles)
+    middles = (levels[1:] + levels[:-1]) / 2.0
     return np.diff(np.concatenate(([0.0], middles, [1.0])))
 
 
-def carried(grid: Grid, edges: Array) -> Array:
-    """Return f64[layer, T]: the work each layer between two `edges` carries from now to each time, in units of work."""
-    served = np.minimum(grid.demand[None, :, :], edges[:, None, None]) @ grid.weights
-    layers = served[1:] - served[:-1]
-    steps = (layers[:, 1:] + layers[:, :-1]) * (0.5 * np.diff(grid.times))
-    return np.concatenate((np.zeros((len(layers), 1)), np.cumsum(steps, axis=1)), axis=1)
+@lru_cache(maxsize=512)
+def _integral(times: tuple[float, ...]) -> Array:
+    """Return the trapezoid rule as a matrix f64[T, T]: row i integrates from the first time to the i-th."""
+    rule = np.zeros((len(times), len(times)))
+    for row in range(1, len(times)):
+        half = 0.5 * (times[row] - times[row - 1])
+        rule[row:, row - 1] += half
+        rule[row:, row] += half
+    return rule
 
 
-def _at(times: Array, values: Array, moment: float) -> Array:
-    """Return `values` f64[layer, T] linearly interpolated at one moment, f64[layer]."""
-    right = int(np.clip(np.searchsorted(times, moment), 1, len(times) - 1))
-    left = right - 1
-    share = min(max((moment - times[left]) / (times[right] - times[left]), 0.0), 1.0)
-    return values[:, left] * (1.0 - share) + values[:, right] * share
+def carried(grid: Grid, low: float, high: float) -> list[float]:
+    """Return the work that the layer between two capacities carries from now to each time of the grid, in units of work."""
+    used = np.minimum(grid.demand, high)
+    np.maximum(used, low, out=used)
+    work = grid.integral.dot(used.dot(grid.weights) - low)
+    return list(work.tolist())
 
 
-def pays_to_start(work: Array, times: Array, value: float, rent: float, lead: float, hold: float) -> Array:
-    """Return bool[layer]: whether asking for the layer now beats both waiting and doing without.
+def value_carried(grid: Grid, low: float, high: float, worth: Worth) -> list[float]:
+    """Return the USD that the layer saves from now to each time of the grid."""
+    price = worth.usd_per_unit
+    saved = [price * work for work in carried(grid, low, high)]
+    extra = worth.miss_usd_per_unit - price
+    if extra <= 0.0 or grid.top <= low + worth.limit_per_second:
+        return saved
+    missed = carried(grid, low + worth.limit_per_second, high + worth.limit_per_second)
+    return [usd + extra * work for usd, work in zip(saved, missed, strict=True)]
 
-    `value` is USD per unit of work carried, `rent` USD per second from the request on, `lead` and `hold` seconds.
+
+def pays_to_start(times: Sequence[float], value: Sequence[float], rent: float, lead: float, hold: float) -> bool:
+    """Return whether asking for a layer now beats both waiting and doing without.
+
+    `value` is USD carried up to each time, `rent` USD per second from the request on, `lead` and `hold` seconds.
     """
-    after = times > lead
-    if not after.any():
-        return np.zeros(len(work), dtype=bool)
-    since = times[after] - lead
-    gain = value * (work[:, after] - _at(times, work, lead)[:, None]) - rent * since
     boot = rent * lead
-    repaid = (gain >= boot) & (since >= hold - lead)
-    dipped = np.minimum.accumulate(gain, axis=1) < 0.0
-    return np.asarray((repaid & ~dipped).any(axis=1))
+    at_lead: float | None = None
+    for index in range(1, len(times)):
+        if times[index] <= lead:
+            continue
+        if at_lead is None:
+            share = (lead - times[index - 1]) / (times[index] - times[index - 1])
+            at_lead = value[index - 1] + share * (value[index] - value[index - 1])
+        gain = value[index] - at_lead - rent * (times[index] - lead)
+        if gain < 0.0:
+            return False
+        if gain >= boot and times[index] >= hold:
+            return True
+    return False
 
 
-def pays_to_keep(work: Array, times: Array, value: float, rent: float, lead: float) -> Array:
-    """Return bool[layer]: whether keeping the layer beats letting it go, now, and booting another when it is needed."""
-    gain = value * work[:, 1:] - rent * times[1:]
+def pays_to_keep(times: Sequence[float], value: Sequence[float], rent: float, lead: float) -> bool:
+    """Return whether keeping a layer beats letting it go now and booting another when it is needed."""
     boot = rent * lead
-    recovered = gain >= 0.0
-    sunk = np.minimum.accumulate(gain, axis=1) < -boot
-    return np.asarray((recovered & ~sunk).any(axis=1))
+    for index in range(1, len(times)):
+        gain = value[index] - rent * times[index]
+        if gain >= 0.0:
+            return True
+        if gain < -boot:
+            return False
+    return False
 
 
-def _leading(accepted: Array) -> int:
-    """Return how many layers from the bottom are accepted without a break."""
-    return int(len(accepted) if accepted.all() else np.argmin(accepted))
-
-
-def kept(view: OfferView, grid: Grid, base: float, value: float) -> int:
-    """Return how many of an offer's held replicas, stacked on `base`, are worth keeping."""
-    held = view.held
-    if held == 0:
-        return 0
-    rent = marginal_usd_per_second(view)
-    if rent <= 0.0:
+def kept(view: OfferView, grid: Grid, base: float, worth: Worth) -> int:
+    """Return how many of an offer's held lots, stacked on `base`, are worth keeping; a begun lot counts as one."""
+    offer = view.offer
+    held = -(-view.held // offer.replicas_per_lot)
+    rent = marginal_usd_per_second(view) * offer.replicas_per_lot
+    if held == 0 or rent <= 0.0:
         return held
-    edges = base + view.offer.capacity_per_second * np.arange(held + 1)
-    work = carried(grid, edges)
-    return _leading(pays_to_keep(work, grid.times, value, rent, view.offer.lead_time_seconds))
+    size = offer.capacity_per_second * offer.replicas_per_lot
+
+    def pays(lots: int) -> bool:
+        value = value_carried(grid, base + (lots - 1) * size, base + lots * size, worth)
+        return pays_to_keep(grid.times, value, rent, offer.lead_time_seconds)
+
+    return held if pays(held) else _last_that(pays, 0, held)
 
 
-def started(view: OfferView, grid: Grid, base: float, value: float, most: int) -> int:
-    """Return how many further replicas of an offer, stacked on `base`, are worth asking for now, `most` at the most."""
-    capacity = view.offer.capacity_per_second
-    reach = int(np.ceil(max(float(grid.demand.max()) - base, 0.0) / capacity))
-    count = min(most, reach, MAX_LAYERS_AT_ONCE)
-    if count <= 0:
+def started(view: OfferView, grid: Grid, base: float, worth: Worth, most: int) -> int:
+    """Return how many further lots of an offer, stacked on `base`, are worth asking for now, `most` at the most."""
+    offer = view.offer
+    size = offer.capacity_per_second * offer.replicas_per_lot
+    most = min(most, int(-(-max(grid.top - base, 0.0) // size)))
+    rent = marginal_usd_per_second(view) * offer.replicas_per_lot
+    if most <= 0 or rent == float("inf"):
         return 0
-    rent = marginal_usd_per_second(view)
-    work = carried(grid, base + capacity * np.arange(count + 1))
-    pays = pays_to_start(work, grid.times, value, rent, view.offer.lead_time_seconds, view.offer.hold_seconds)
-    return _leading(pays)
+
+    def pays(lots: int) -> bool:
+        value = value_carried(grid, base + (lots - 1) * size, base + lots * size, worth)
+        return pays_to_start(grid.times, value, rent, offer.lead_time_seconds, offer.hold_seconds)
+
+    good, probe = 0, 1
+    while probe <= most:
+        if not pays(probe):
+            return _last_that(pays, good, probe)
+        good, probe = probe, probe * 2
+    return most if good == most or pays(most) else _last_that(pays, good, most)
+
+
+def _last_that(pays: Callable[[int], bool], good: int, bad: int) -> int:
+    """Return the last count that pays, given one that does (or 0) and one that does not."""
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if pays(middle):
+            good = middle
+        else:
+            bad = middle
+    return good
 
 
 def marginal_usd_per_second(view: OfferView) -> float:
     """Return what one more second of a replica costs: the rent, or a floor's opportunity price (0 where it is sunk)."""
-    if view.offer.tier == "floor":
+    if view.offer.tier is Tier.FLOOR:
         return view.offer.opportunity_usd_per_replica_hour / 3600.0
     price = view.usd_per_replica_hour
     return float("inf") if price is None else price / 3600.0

@@ -1,11 +1,12 @@
-"""Moving a fleet's total without choosing again: keep more of what is held, or ask for less of what is new.
+"""Moving a fleet's total without choosing again: keep more of what is held, or ask for less of what is new, in whole lots.
 
-Owns the two operations that every later stage uses to bend per-offer targets, always dropping the dearest work first and restoring
+Owns the operations that every later stage uses to bend per-offer targets, always dropping the dearest work first and restoring
 the cheapest first. It decides nothing; `policies.stabilize` and `policies.guard` say how far.
 """
 
 from collections.abc import Sequence
 
+from controlplane.contracts.fleet import Offer, Tier
 from policies.view import OfferView, Targets
 
 
@@ -14,9 +15,31 @@ def total(targets: Targets) -> int:
     return sum(targets.values())
 
 
+def held_of(offers: Sequence[OfferView]) -> Targets:
+    """Return what is held of every offer, ready and pending together."""
+    return {seen.offer.name: seen.ready + seen.pending for seen in offers}
+
+
 def by_price(offers: Sequence[OfferView]) -> list[OfferView]:
-    """Return offers cheapest per unit of work first; a floor, being committed, comes before any rented offer."""
-    return sorted(offers, key=lambda view: (view.offer.tier != "floor", view.usd_per_unit, view.offer.name))
+    """Return offers cheapest per unit of work first: sunk floors, then metered floors, then rented offers."""
+    return sorted(offers, key=_price_key) if len(offers) > 1 else list(offers)
+
+
+def _price_key(seen: OfferView) -> tuple[bool, float, float, str]:
+    offer = seen.offer
+    given_up = offer.opportunity_usd_per_replica_hour / offer.capacity_per_second
+    return offer.tier is not Tier.FLOOR, given_up, seen.usd_per_unit, offer.name
+
+
+def lots_up(count: int, offer: Offer) -> int:
+    """Return the next whole number of lots, in replicas."""
+    lot = offer.replicas_per_lot
+    return -(-count // lot) * lot
+
+
+def lots_down(count: int, offer: Offer) -> int:
+    """Return the last whole number of lots, in replicas."""
+    return count // offer.replicas_per_lot * offer.replicas_per_lot
 
 
 def keep_more(targets: Targets, offers: Sequence[OfferView], least: int) -> Targets:
@@ -25,9 +48,9 @@ def keep_more(targets: Targets, offers: Sequence[OfferView], least: int) -> Targ
     if missing <= 0:
         return targets
     result = dict(targets)
-    for view in by_price(offers):
-        back = min(missing, max(view.held - result[view.offer.name], 0))
-        result[view.offer.name] += back
+    for seen in by_price(offers):
+        back = max(min(lots_up(missing, seen.offer), seen.held - result[seen.offer.name]), 0)
+        result[seen.offer.name] += back
         missing -= back
     return result
 
@@ -38,32 +61,47 @@ def ask_less(targets: Targets, offers: Sequence[OfferView], most: int) -> Target
     if excess <= 0:
         return targets
     result = dict(targets)
-    for view in reversed(by_price(offers)):
-        less = min(excess, max(result[view.offer.name] - view.held, 0))
-        result[view.offer.name] -= less
+    for seen in reversed(by_price(offers)):
+        less = max(min(lots_up(excess, seen.offer), result[seen.offer.name] - seen.held), 0)
+        result[seen.offer.name] -= less
         excess -= less
     return result
 
 
 def add_new(targets: Targets, offers: Sequence[OfferView], least: int) -> Targets:
     """Ask for more, cheapest available offer first within its limits, until the total is `least`."""
-    result = keep_more(targets, offers, least)
+    result = dict(keep_more(targets, offers, least))
     missing = least - total(result)
-    for view in by_price(offers):
+    for seen in by_price(offers):
         if missing <= 0:
             break
-        room = most_of(view) - result[view.offer.name]
-        more = min(missing, max(room, 0))
-        result[view.offer.name] += more
+        more = max(min(lots_up(missing, seen.offer), most_of(seen) - result[seen.offer.name]), 0)
+        result[seen.offer.name] += more
         missing -= more
     return result
 
 
-def most_of(view: OfferView) -> int:
-    """Return the largest target an offer can have now: its limit, its stock, and nothing new where it refuses or has no price."""
-    most = view.offer.max_replicas
-    if view.stock is not None:
-        most = min(most, view.held + view.stock)
-    if view.unavailable or view.usd_per_replica_hour is None:
-        most = min(most, view.held)
-    return most
+def cut(targets: Targets, offers: Sequence[OfferView], most: int) -> Targets:
+    """Drop replicas, new ones first, then held ones too, dearest first, until the total is `most`."""
+    result = dict(ask_less(targets, offers, most))
+    excess = total(result) - most
+    for seen in reversed(by_price(offers)):
+        less = max(min(lots_up(excess, seen.offer), result[seen.offer.name]), 0)
+        result[seen.offer.name] -= less
+        excess -= less
+    return result
+
+
+def most_of(seen: OfferView) -> int:
+    """Return the largest target an offer can have now, in whole lots: its limit, its stock, nothing new where it refuses or has no price.
+
+    What is held beyond that may stay, up to the offer's limit.
+    """
+    offer, held = seen.offer, seen.held
+    most = lots_down(offer.max_replicas, offer)
+    kept = min(held, most)
+    if seen.unavailable or (seen.usd_per_replica_hour is None and offer.tier is not Tier.FLOOR):
+        return kept
+    if seen.stock is not None:
+        most = min(most, lots_down(held + seen.stock, offer))
+    return max(most, kept)

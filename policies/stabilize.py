@@ -4,126 +4,202 @@ Owns each rule as a function (targets, view, memory) -> targets plus the reason;
 layers asked for and what is held. Bounds, budgets and stale data come after, in `policies.guard`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil, floor
 
 from controlplane.contracts.events import Reason
 from controlplane.contracts.fleet import Direction, Select, StepKind
-from policies.moves import ask_less, keep_more, total
-from policies.view import Cohort, Memory, Targets, View
+from policies.moves import ask_less, held_of, keep_more, lots_down, lots_up, total
+from policies.view import Change, Cohort, Extent, Memory, OfferView, Staged, Targets, View
 
-Staged = tuple[Targets, tuple[Reason, ...]]
+NO_LIMIT = 10**9
 
 
 def hold(targets: Targets, view: View, memory: Memory) -> Staged:
-    """Keep replicas that are within their minimum hold, and offers that are within their cooldown, where they are."""
+    """Keep replicas that are within their minimum hold, and offers that are within their cooldown, where they are.
+
+    Where an offer is, is what it holds or the last target, whichever is further: a purchase may not be seen yet.
+    """
     result, reasons = dict(targets), []
     for seen in view.offers:
-        name, offer = seen.offer.name, seen.offer
-        young = sum(c.count for c in memory.cohorts.get(name, ()) if view.now_unix - c.since_unix < offer.hold_seconds)
-        least = min(young, seen.held)
+        name, offer, held = seen.offer.name, seen.offer, seen.held
+        least = min(young(seen, view.now_unix, memory), held)
         if result[name] < least:
             result[name] = least
             reasons.append(Reason.MINIMUM_HOLD)
-        cooling_down = view.now_unix - memory.lowered_unix.get(name, float("-inf")) < offer.scale_down_cooldown_seconds
-        cooling_up = view.now_unix - memory.raised_unix.get(name, float("-inf")) < offer.scale_up_cooldown_seconds
-        if (cooling_down and result[name] < seen.held) or (cooling_up and result[name] > seen.held):
-            result[name] = seen.held
+        if not (offer.scale_up_cooldown_seconds or offer.scale_down_cooldown_seconds):
+            continue
+        last = memory.targets.get(name, held)
+        low, high = min(last, held), max(last, held)
+        if result[name] < low and _cooling(memory.lowered_unix, name, view.now_unix, offer.scale_down_cooldown_seconds):
+            result[name] = low
+            reasons.append(Reason.COOLDOWN)
+        elif result[name] > high and _cooling(memory.raised_unix, name, view.now_unix, offer.scale_up_cooldown_seconds):
+            result[name] = high
             reasons.append(Reason.COOLDOWN)
     return result, tuple(dict.fromkeys(reasons))
 
 
-def stabilize(targets: Targets, view: View, memory: Memory) -> Staged:
-    """Shrink only to the highest, grow only to the lowest total recommended within each direction's window."""
-    behavior, held = view.fleet.behavior, sum(seen.held for seen in view.offers)
-    wanted = total(targets)
-    highest = max([wanted, *_within(memory.recommendations, view.now_unix, behavior.scale_down.stabilization_window_seconds)])
-    lowest = min([wanted, *_within(memory.recommendations, view.now_unix, behavior.scale_up.stabilization_window_seconds)])
-    if wanted < held and highest > wanted:
-        return keep_more(targets, view.offers, min(highest, held)), (Reason.STABILIZED,)
-    if wanted > held and lowest < wanted:
-        return ask_less(targets, view.offers, max(lowest, held)), (Reason.STABILIZED,)
-    return targets, ()
+def _cooling(since_unix: Mapping[str, float], name: str, now: float, cooldown: float) -> bool:
+    since = since_unix.get(name)
+    return since is not None and now - since < cooldown
 
 
-def _within(recommendations: Sequence[tuple[float, int]], now: float, window: float) -> list[int]:
-    return [wanted for at, wanted in recommendations if now - at < window]
+def young(seen: OfferView, now: float, memory: Memory) -> int:
+    """Return how many of an offer's replicas are within their minimum hold."""
+    hold_seconds = seen.offer.hold_seconds
+    if hold_seconds <= 0.0:
+        return 0
+    return sum(cohort.replicas for cohort in memory.cohorts.get(seen.offer.name, ()) if now - cohort.since_unix < hold_seconds)
 
 
 def tolerate(targets: Targets, view: View) -> Staged:
     """Leave a fleet alone whose total would change by no more than the tolerance of that direction."""
-    held, wanted = sum(seen.held for seen in view.offers), total(targets)
     behavior = view.fleet.behavior
-    side = behavior.scale_up if wanted > held else behavior.scale_down
-    if held == 0 or wanted == held or abs(wanted - held) > side.tolerance * held:
+    if behavior.scale_up.tolerance <= 0.0 and behavior.scale_down.tolerance <= 0.0:
         return targets, ()
-    return {seen.offer.name: seen.held for seen in view.offers}, (Reason.WITHIN_TOLERANCE,)
+    held = held_of(view.offers)
+    have, wanted = total(held), total(targets)
+    side = behavior.scale_up if wanted > have else behavior.scale_down
+    if have in (0, wanted) or abs(wanted - have) > side.tolerance * have:
+        return targets, ()
+    return held, (Reason.WITHIN_TOLERANCE,)
+
+
+def stabilize(targets: Targets, view: View, memory: Memory) -> Staged:
+    """Shrink only to the highest, grow only to the lowest total recommended within each direction's window."""
+    behavior, held, wanted = view.fleet.behavior, sum(seen.held for seen in view.offers), total(targets)
+    if wanted < held:
+        since = view.now_unix - behavior.scale_down.stabilization_window_seconds
+        highest = max((extent.high for extent in memory.recommendations if extent.last_unix > since), default=wanted)
+        if highest > wanted:
+            return keep_more(targets, view.offers, min(highest, held)), (Reason.STABILIZED,)
+    if wanted > held:
+        since = view.now_unix - behavior.scale_up.stabilization_window_seconds
+        lowest = min((extent.low for extent in memory.recommendations if extent.last_unix > since), default=wanted)
+        if lowest < wanted:
+            return ask_less(targets, view.offers, max(lowest, held)), (Reason.STABILIZED,)
+    return targets, ()
 
 
 def limit_steps(targets: Targets, view: View, memory: Memory) -> Staged:
-    """Move at most as far as the step limits allow, counted over their periods from the totals that were."""
-    held, wanted = sum(seen.held for seen in view.offers), total(targets)
-    behavior = view.fleet.behavior
-    if wanted > held:
-        most = _furthest(behavior.scale_up, view.now_unix, held, memory.changes, +1)
+    """Move at most as far as the step limits allow, counted over their periods from the totals that were; one lot may always move."""
+    behavior, now = view.fleet.behavior, view.now_unix
+    have, wanted = sum(seen.held for seen in view.offers), total(targets)
+    if wanted > have and _limits(behavior.scale_up):
+        last = sum(max(memory.targets.get(seen.offer.name, 0), seen.held) for seen in view.offers)
+        most = _furthest(behavior.scale_up, now, last, memory.changes, +1, _smallest_lot(view.offers))
         if wanted > most:
-            return ask_less(targets, view.offers, most), (Reason.STEP_LIMITED,)
-    if wanted < held:
-        least = _furthest(behavior.scale_down, view.now_unix, held, memory.changes, -1)
+            return ask_less(targets, view.offers, max(most, have)), (Reason.STEP_LIMITED,)
+    if wanted < have and _limits(behavior.scale_down):
+        least = _furthest(behavior.scale_down, now, have, memory.changes, -1, _smallest_lot(view.offers))
         if wanted < least:
             return keep_more(targets, view.offers, least), (Reason.STEP_LIMITED,)
     return targets, ()
 
 
-def _furthest(side: Direction, now: float, held: int, changes: Sequence[tuple[float, int]], sign: int) -> int:
-    """Return the furthest total in one direction: per limit, period start ± value (or percent of it), then Max or Min of them."""
+def _limits(side: Direction) -> bool:
+    return bool(side.steps) or side.select is Select.DISABLED
+
+
+def _smallest_lot(offers: Iterable[OfferView]) -> int:
+    return min((seen.offer.replicas_per_lot for seen in offers), default=1)
+
+
+def _furthest(side: Direction, now: float, current: int, changes: Sequence[Change], sign: int, lot: int) -> int:
+    """Return the furthest total in one direction: per limit, the period's start ± value (or percent of it), then Max or Min of them.
+
+    The period's start is the current total without what the period added, as in the HPA's `calculateScaleUpLimit`.
+    """
     if side.select is Select.DISABLED:
-        return held
-    if not side.steps:
-        return 10**9 if sign > 0 else 0
+        return current
     reached = []
     for step in side.steps:
-        moved = sum(delta for at, delta in changes if now - at < step.period_seconds and delta * sign > 0)
-        start = held - moved
+        recent = [change for change in changes if now - change.last_unix < step.period_seconds]
+        added, removed = sum(change.added for change in recent), sum(change.removed for change in recent)
+        start = current - added + removed
         if step.kind is StepKind.REPLICAS:
             limit = start + sign * step.value
         elif sign > 0:
             limit = ceil(start * (1.0 + step.value / 100.0))
         else:
             limit = floor(start * (1.0 - step.value / 100.0))
-        reached.append(max(limit, held) if sign > 0 else max(min(limit, held), 0))
-    widest = max(reached) if sign > 0 else min(reached)
-    narrowest = min(reached) if sign > 0 else max(reached)
-    return widest if side.select is Select.MAX else narrowest
+        if (added if sign > 0 else removed) == 0:
+            limit = max(limit, current + lot) if sign > 0 else min(limit, current - lot)
+        reached.append(max(limit, current) if sign > 0 else max(min(limit, current), 0))
+    widest, narrowest = (max, min) if sign > 0 else (min, max)
+    return widest(reached) if side.select is Select.MAX else narrowest(reached)
 
 
 def round_to_lots(targets: Targets, view: View) -> Staged:
     """Buy and give back whole lots only: a target is rounded up to a multiple of the offer's `replicas_per_lot`, within its limit."""
-    result = dict(targets)
-    for seen in view.offers:
-        lot = seen.offer.replicas_per_lot
-        rounded = -(-result[seen.offer.name] // lot) * lot
-        result[seen.offer.name] = rounded if rounded <= seen.offer.max_replicas else seen.offer.max_replicas // lot * lot
+    if all(seen.offer.replicas_per_lot == 1 for seen in view.offers):
+        return targets, ()
+    result = {
+        seen.offer.name: min(lots_up(targets[seen.offer.name], seen.offer), lots_down(seen.offer.max_replicas, seen.offer))
+        for seen in view.offers
+    }
     return result, ((Reason.ROUNDED_TO_LOT,) if result != targets else ())
 
 
-def age_cohorts(cohorts: tuple[Cohort, ...], held: int, now: float, hold_seconds: float) -> tuple[Cohort, ...]:
-    """Return the cohorts that `held` replicas form now: new ones start at `now`, missing ones are taken from the oldest.
+def age_cohorts(
+    cohorts: tuple[Cohort, ...], held: int, now: float, hold_seconds: float, asked_unix: float | None = None
+) -> tuple[Cohort, ...]:
+    """Return the cohorts that `held` replicas form now: missing ones are taken from the oldest, new ones start at the last decision,
+    `asked_unix`, since that is when they were asked for.
 
-    Cohorts past their hold are merged, since only the age against the hold is ever asked for.
+    Only the age against the hold is ever asked for, so those past it are one cohort, and of three that came within 1/32 of a hold
+    the newer two are one, as young as its youngest: never more than 66 cohorts.
     """
-    known = sum(cohort.count for cohort in cohorts)
-    if held > known:
-        cohorts = (*cohorts, Cohort(now, held - known))
-    missing = known - held
+    if hold_seconds <= 0.0:
+        return ()
+    if len(cohorts) == 1 and cohorts[0].replicas == held and now - cohorts[0].since_unix >= hold_seconds:
+        return cohorts
+    result: list[Cohort] = []
+    for since, count in cohorts:
+        if result and now - since >= hold_seconds:
+            result[-1] = Cohort(since, result[-1].replicas + count)
+        else:
+            result.append(Cohort(since, count))
+    missing = sum(cohort.replicas for cohort in result) - held
+    if missing > 0:
+        return _without_oldest(result, missing)
+    since = asked_unix if asked_unix is not None else now
+    if missing < 0 and len(result) > 1 and since - result[-2].since_unix < hold_seconds / 32.0:
+        result[-1] = Cohort(max(since, result[-1].since_unix), result[-1].replicas - missing)
+    elif missing < 0:
+        result.append(Cohort(since, -missing))
+    return tuple(result)
+
+
+def _without_oldest(cohorts: list[Cohort], missing: int) -> tuple[Cohort, ...]:
     result: list[Cohort] = []
     for cohort in cohorts:
-        gone = min(max(missing, 0), cohort.count)
+        gone = min(max(missing, 0), cohort.replicas)
         missing -= gone
-        if cohort.count > gone:
-            result.append(Cohort(cohort.since_unix, cohort.count - gone))
-    old = [cohort for cohort in result if now - cohort.since_unix >= hold_seconds]
-    if len(old) > 1:
-        merged = Cohort(old[-1].since_unix, sum(cohort.count for cohort in old))
-        result = [merged, *(cohort for cohort in result if now - cohort.since_unix < hold_seconds)]
+        if cohort.replicas > gone:
+            result.append(Cohort(cohort.since_unix, cohort.replicas - gone))
     return tuple(result)
+
+
+def widen_extents(extents: tuple[Extent, ...], now: float, wanted: int, window_seconds: float) -> tuple[Extent, ...]:
+    """Return the recommendations within the window with one more, at most 66: those close together become their extremes."""
+    if window_seconds <= 0.0:
+        return ()
+    kept = tuple(extent for extent in extents if now - extent.last_unix < window_seconds)
+    newest = Extent(now, wanted, wanted)
+    if len(kept) > 1 and now - kept[-2].last_unix < window_seconds / 32.0:
+        return (*kept[:-1], Extent(now, min(kept[-1].low, wanted), max(kept[-1].high, wanted)))
+    return (*kept, newest)
+
+
+def add_change(changes: tuple[Change, ...], now: float, added: int, removed: int, period_seconds: float) -> tuple[Change, ...]:
+    """Return the changes within the longest period with one more, at most 66: those close together become one."""
+    if period_seconds <= 0.0:
+        return ()
+    kept = tuple(change for change in changes if now - change.last_unix < period_seconds)
+    if not (added or removed):
+        return kept
+    if len(kept) > 1 and now - kept[-2].last_unix < period_seconds / 32.0:
+        return (*kept[:-1], Change(now, kept[-1].added + added, kept[-1].removed + removed))
+    return (*kept, Change(now, added, removed))

@@ -6,12 +6,13 @@ It computes nothing; go on to `policies.decide`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import PlainSerializer, PlainValidator
 
+from controlplane.contracts.events import Reason
 from controlplane.contracts.fleet import Fleet, Offer
 
 
@@ -26,13 +27,18 @@ def _to_lists(value: NDArray[np.float64]) -> object:
 # An array that a snapshot writes as nested lists; floats survive JSON exactly.
 Array = Annotated[NDArray[np.float64], PlainValidator(_from_lists), PlainSerializer(_to_lists)]
 Targets = dict[str, int]
+Staged = tuple[Targets, tuple[Reason, ...]]
+
+UNKNOWN_PRICE = float("inf")
+EXPIRY_TICKS = 4.0
+EXPIRY_SECONDS_AT_LEAST = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """Demand as a distribution by horizon: `demand` and `peak` are f64[horizon, quantile], work per second.
 
-    `peak` is the running maximum from now to the horizon. Horizons rise and are seconds from the View's `now`.
+    `peak` is the running maximum from now to the horizon. Horizons rise and are seconds from the newest observation.
     """
 
     horizons_seconds: Array
@@ -64,13 +70,16 @@ class OfferView:
     def usd_per_unit(self) -> float:
         """USD per unit of work at full use; infinite where the price is unknown."""
         if self.usd_per_replica_hour is None:
-            return float("inf")
+            return UNKNOWN_PRICE
         return self.usd_per_replica_hour / (self.offer.capacity_per_second * 3600.0)
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The world at `now_unix`, for one fleet. `demand_age_seconds` is infinite before the first observation."""
+    """The world at `now_unix`, for one fleet. `demand_age_seconds` is infinite before the first observation.
+
+    `late_share` and `spilled_per_second` are of the work since the last decision; None: nobody says.
+    """
 
     now_unix: float
     fleet: Fleet
@@ -80,32 +89,59 @@ class View:
     demand_age_seconds: float = float("inf")
     backlog: float = 0.0
     late_share: float | None = None
-    spilled_per_second: float = 0.0
+    spilled_per_second: float | None = None
     lift_replicas: int = 0
     implausible: bool = False
     frozen: bool = False
     poke: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Cohort:
+class Cohort(NamedTuple):
     """Replicas of one offer that were first seen together: holds are counted from here."""
 
     since_unix: float
-    count: int
+    replicas: int
+
+
+class Extent(NamedTuple):
+    """The lowest and highest total recommended around one moment; `last_unix` is the newest of them."""
+
+    last_unix: float
+    low: int
+    high: int
+
+
+class Change(NamedTuple):
+    """Replicas added and taken away, by target, around one moment; `last_unix` is the newest of them."""
+
+    last_unix: float
+    added: int
+    removed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What one decision leaves for the next. All of it survives a restart in the snapshot."""
+    """What one decision leaves for the next. All of it survives a restart in the snapshot, and none of it grows without bound.
 
-    recommendations: tuple[tuple[float, int], ...] = ()
-    changes: tuple[tuple[float, int], ...] = ()
+    `lift_floor` is the total that firing alerts hold up now, for `lift_replicas` of them.
+    """
+
+    recommendations: tuple[Extent, ...] = ()
+    changes: tuple[Change, ...] = ()
     cohorts: Mapping[str, tuple[Cohort, ...]] = field(default_factory=dict)
     raised_unix: Mapping[str, float] = field(default_factory=dict)
     lowered_unix: Mapping[str, float] = field(default_factory=dict)
     targets: Mapping[str, int] = field(default_factory=dict)
+    lift_replicas: int = 0
+    lift_floor: int = 0
+    spill_per_second: float = 0.0
     day: int = -1
     spent_usd_today: float = 0.0
     metered_unix: float | None = None
+    interval_seconds: float = 0.0
     miss_multiple: float | None = None
+
+
+def expiry_seconds(fleet: Fleet) -> float:
+    """Return how long a decision may be acted on: four ticks, a minute at least."""
+    return max(EXPIRY_TICKS * fleet.tick_seconds, EXPIRY_SECONDS_AT_LEAST)
