@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from controlplane.contracts.events import Event, Forecast, Launch, Observation
+from controlplane.contracts.events import Event, Flag, Forecast, Launch, Observation
 from controlplane.contracts.fleet import Fleet, LaunchPlan
 from forecasters.api import Array, Batch
 from forecasters.combine import Combination, CombinationState, CombinedForecast
@@ -23,6 +23,9 @@ def horizons_of(fleet: Fleet) -> Array:
     """Return the horizons that a fleet's decisions need, seconds: the standard ones and its offers' lead times."""
     leads = {float(round(offer.lead_time_seconds)) for offer in fleet.offers if offer.lead_time_seconds >= 30.0}
     return np.array(sorted({float(horizon) for horizon in HORIZONS_SECONDS} | leads))
+
+
+NOT_LEARNT = frozenset({Flag.IMPLAUSIBLE, Flag.RESET})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Forecasting:
         """Fold one event; an Observation that says something new is answered with a Forecast."""
         if isinstance(event, Launch):
             return see_launch(state, event), ()
-        if not isinstance(event, Observation) or event.demand_per_second is None:
+        if not isinstance(event, Observation) or event.demand_per_second is None or NOT_LEARNT & set(event.flags):
             return state, ()
         now = event.time.timestamp()
         if state.observed_unix is not None and now <= state.observed_unix:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from controlplane.contracts.events import Alert, AlertAction, Decision, Event, Forecast, Observation, PoolStatus, Quote, Tick
+from controlplane.contracts.events import Alert, AlertAction, Decision, Event, Flag, Forecast, Observation, PoolStatus, Quote, Tick
 from controlplane.contracts.fleet import Fleet, Mode, Offer
 from controlplane.forecasting import outlook_of
 from controlplane.verdicts import decision_of
@@ -16,6 +16,7 @@ from policies.decide import Verdict, decide, start_memory
 from policies.view import Memory, OfferView, Outlook, View
 
 LIFT_SECONDS_AT_MOST = 3600.0
+DOUBTS = frozenset({Flag.IMPLAUSIBLE, Flag.RESET})
 
 
 class Work(NamedTuple):
@@ -67,6 +68,7 @@ class PlanState:
     observed_unix: float | None = None
     demand_per_second: float | None = None
     backlog: float = 0.0
+    doubtful: bool = False
     tally: Tally = Tally()
     pools: Mapping[str, Pool] = field(default_factory=dict)
     prices: Mapping[str, Price] = field(default_factory=dict)
@@ -97,7 +99,7 @@ class Planning:
             case Quote():
                 return replace(state, prices={**state.prices, event.offer: price_of(event)}), ()
             case Alert():
-                return replace(state, alerts={**state.alerts, event.name: event}), ()
+                return see_alert(state, event), ()
             case Tick() if event.fleet in (None, self.fleet.name):
                 now = event.time.timestamp()
                 view = self.view(state, now, poke=event.is_poke)
@@ -106,9 +108,12 @@ class Planning:
         return state, ()
 
     def see_observation(self, state: PlanState, seen: Observation) -> PlanState:
-        """Fold an Observation."""
-        work = Work(seen.demand_per_second, seen.backlog, seen.late_per_second, seen.spilled_per_second)
-        return self.see(state, seen.time.timestamp(), work, seen.interval_seconds or 0.0)
+        """Fold an Observation. One that its collector finds implausible, or made over a counter's reset, is not believed: demand is unknown."""
+        doubtful = bool(DOUBTS & set(seen.flags))
+        demand = None if doubtful else seen.demand_per_second
+        work = Work(demand, seen.backlog, seen.late_per_second, seen.spilled_per_second)
+        state = self.see(state, seen.time.timestamp(), work, seen.interval_seconds or 0.0)
+        return state if state.doubtful == doubtful else replace(state, doubtful=doubtful)
 
     def see(self, state: PlanState, now: float, work: Work, interval_seconds: float = 0.0) -> PlanState:
         """Fold what was seen at `now`; older than what is known changes nothing, and unknown demand leaves the known to grow old.
@@ -121,9 +126,17 @@ class Planning:
         if work.demand is None:
             return replace(state, backlog=backlog)
         elapsed = now - state.observed_unix if state.observed_unix is not None else interval_seconds
-        late = state.tally.late if work.late is None else (state.tally.late or 0.0) + work.late * elapsed
+        missed = work.late if work.late is not None else self._estimated_late(state, work)
+        late = state.tally.late if missed is None else (state.tally.late or 0.0) + missed * elapsed
         tally = Tally(state.tally.demand + work.demand * elapsed, late, work.spilled)
         return replace(state, observed_unix=now, demand_per_second=work.demand, backlog=backlog, tally=tally)
+
+    def _estimated_late(self, state: PlanState, work: Work) -> float | None:
+        """Return the work per second that ready replicas cannot have served, where nobody reports it and replicas are known."""
+        if work.demand is None or not state.pools:
+            return None
+        ready = sum(offer.capacity_per_second * state.pools.get(offer.name, NOTHING_HELD).ready for offer in self.fleet.offers)
+        return max(work.demand - ready - (work.spilled or 0.0), 0.0)
 
     def decide(self, state: PlanState, view: View) -> tuple[PlanState, Verdict]:
         """Decide on a view, and start a new tally."""
@@ -136,7 +149,7 @@ class Planning:
         """Return what the decision sees at `now`. In recommend mode replicas are those of a shadow pool that follows every target."""
         if shadow is None:
             shadow = self.fleet.guard.mode is Mode.RECOMMEND and bool(state.memory.targets)
-        firing = [alert for alert in state.alerts.values() if alert.status == "firing" and now < _alert_ends(alert)]
+        firing = [alert for alert in state.alerts.values() if now < _alert_ends(alert)]
         late = state.tally.late
         return View(
             now_unix=now,
@@ -149,6 +162,7 @@ class Planning:
             late_share=late / state.tally.demand if late is not None and state.tally.demand > 0.0 else None,
             spilled_per_second=state.tally.spilled_per_second,
             lift_replicas=sum(alert.lift_replicas for alert in firing if alert.action is AlertAction.LIFT),
+            implausible=state.doubtful,
             frozen=any(alert.action is AlertAction.FREEZE for alert in firing),
             poke=poke,
         )
@@ -168,6 +182,15 @@ class Planning:
             stock=price.stock_replicas if price is not None else None,
             unavailable=pool.unavailable,
         )
+
+
+def see_alert(state: PlanState, alert: Alert) -> PlanState:
+    """Return the state with an alert firing or resolved; those that ended are forgotten."""
+    now = alert.time.timestamp()
+    firing = {name: known for name, known in state.alerts.items() if name != alert.name and now < _alert_ends(known)}
+    if alert.status == "firing":
+        firing[alert.name] = alert
+    return replace(state, alerts=firing)
 
 
 def price_of(quote: Quote) -> Price:
