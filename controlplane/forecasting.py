@@ -17,15 +17,14 @@ from policies.view import Outlook
 
 HORIZONS_SECONDS = (60, 120, 300, 480, 600, 900, 1200, 1800, 2700, 3600, 5400, 7200, 10800, 14400, 21600, 43200, 86400, 172800)
 QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.995, 0.999)
+# An observation with one of these flags is neither learnt from nor shrunk on.
+DOUBTS = frozenset({Flag.IMPLAUSIBLE, Flag.RESET})
 
 
 def horizons_of(fleet: Fleet) -> Array:
     """Return the horizons that a fleet's decisions need, seconds: the standard ones and its offers' lead times."""
     leads = {float(round(offer.lead_time_seconds)) for offer in fleet.offers if offer.lead_time_seconds >= 30.0}
     return np.array(sorted({float(horizon) for horizon in HORIZONS_SECONDS} | leads))
-
-
-NOT_LEARNT = frozenset({Flag.IMPLAUSIBLE, Flag.RESET})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class Forecasting:
         """Fold one event; an Observation that says something new is answered with a Forecast."""
         if isinstance(event, Launch):
             return see_launch(state, event), ()
-        if not isinstance(event, Observation) or event.demand_per_second is None or NOT_LEARNT & set(event.flags):
+        if not isinstance(event, Observation) or event.demand_per_second is None or DOUBTS & set(event.flags):
             return state, ()
         now = event.time.timestamp()
         if state.observed_unix is not None and now <= state.observed_unix:
