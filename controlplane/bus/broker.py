@@ -11,11 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any
 
+import nats.errors
 import structlog
 from faststream import AckPolicy, BaseMiddleware, FastStream
 from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from controlplane.bus.fold import decode
@@ -31,6 +33,7 @@ ACKS_PENDING = 64
 FIRST_RETRY_SECONDS = 0.5
 LONGEST_RETRY_SECONDS = 30.0
 FETCH_SECONDS = 1.0
+ERROR_PAUSE_SECONDS = 0.25
 
 PUBLISHES: dict[str, tuple[type[Event], ...]] = {
     "collector": (Observation, Quote, Launch, Alert),
@@ -46,6 +49,35 @@ class Undecodable(TidegateError):
     """A body that is not the event its subject carries."""
 
 
+class PatientJetStream(JetStreamContext):
+    """A JetStream context whose pull subscriptions pause after an error.
+
+    FastStream's pull loop passes over errors without ever yielding: with a closed connection it would freeze the whole process.
+    """
+
+    async def pull_subscribe(self, *args: Any, **options: Any) -> Any:
+        """Subscribe as the original does."""
+        return _PatientPull(await super().pull_subscribe(*args, **options))
+
+
+class _PatientPull:
+    def __init__(self, subscription: JetStreamContext.PullSubscription) -> None:
+        self._subscription = subscription
+
+    async def fetch(self, batch: int = 1, timeout: float | None = FETCH_SECONDS) -> list[Msg]:
+        try:
+            return await self._subscription.fetch(batch, timeout)
+        except nats.errors.TimeoutError:
+            raise
+        except nats.errors.Error:
+            await asyncio.sleep(ERROR_PAUSE_SECONDS)
+            raise
+
+    async def unsubscribe(self) -> None:
+        with contextlib.suppress(nats.errors.ConnectionClosedError, nats.errors.BadSubscriptionError):
+            await self._subscription.unsubscribe()
+
+
 class EventBroker(NatsBroker):
     """A NatsBroker on a client that is already connected and stays its owner's. Stop the broker before closing the client."""
 
@@ -57,6 +89,7 @@ class EventBroker(NatsBroker):
         if self._client is None:
             raise BusError("this broker only documents the bus: it has no connection")
         self.config.connect(self._client)
+        self.config.connection_state.connect(self._client, PatientJetStream(self._client))
         return self._client
 
     async def stop(

@@ -60,10 +60,11 @@ async def connect(
     tls: Tls | None = None,
     name: str = "tidegate",
     wait_seconds: float = CONNECT_SECONDS,
-    on_reconnect: Callable[[], Awaitable[None]] | None = None,
+    on_closed: Callable[[], Awaitable[None]] | None = None,
 ) -> Client:
     """Return a client that reconnects for ever; BusError when no server answers within `wait_seconds` or it will not do.
 
+    `on_closed` is awaited when the connection ends for good: closed by its owner, or by a server that no longer wants us.
     `url` is one address, several with commas between, or a list: `nats://host:4222` or `tls://host:4222`.
     """
     servers = [part.strip() for part in url.split(",") if part.strip()] if isinstance(url, str) else list(url)
@@ -76,7 +77,8 @@ async def connect(
     problems: list[Exception] = []
     options = _options(credentials or Credentials(), tls, secure, where)
     try:
-        await _open(client, problems, wait_seconds, servers=servers, name=name, reconnected_cb=_reconnected(where, on_reconnect), **options)
+        options |= {"servers": servers, "name": name, "reconnected_cb": _reconnected(where), "closed_cb": on_closed}
+        await _open(client, problems, wait_seconds, **options)
         await client.jetstream(timeout=wait_seconds).account_info()
     except JetStreamError as error:
         await _abandon(client)
@@ -201,11 +203,9 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.partition("-")[0].split(".") if part.isdigit())[:2]
 
 
-def _reconnected(where: str, on_reconnect: Callable[[], Awaitable[None]] | None) -> Callable[[], Awaitable[None]]:
+def _reconnected(where: str) -> Callable[[], Awaitable[None]]:
     async def report() -> None:
         log.info("nats is back", server=where)
-        if on_reconnect is not None:
-            await on_reconnect()
 
     return report
 

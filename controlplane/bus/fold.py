@@ -107,6 +107,8 @@ class Fold[S]:
                 self.lag = reader.pending
                 if reader.pending == 0 or self.sequence >= last_in_stream:
                     self.caught_up.set()
+                if batch and self._on_batch is not None:
+                    await self._on_batch(self.state)
                 if time.monotonic() - saved_at >= self._snapshot_seconds:
                     await self._save()
                     saved_at = time.monotonic()
@@ -153,8 +155,6 @@ class Fold[S]:
                 log.warning("outputs wait for the server", service=self._name, outputs=len(outputs), reason=str(error))
         self.sequence = sequence
         self.counts.published, self.counts.repeated = outbox.counts.published, outbox.counts.repeated
-        if batch and self._on_batch is not None:
-            await self._on_batch(self.state)
 
     def _fold_one(self, message: Msg, sequence: int, outbox: Outbox) -> list[Output]:
         """Return the outputs of one message: those of the step, or one dead letter."""

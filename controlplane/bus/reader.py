@@ -22,6 +22,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
+from controlplane.contracts.errors import BusError
+
 BATCH = 500
 REQUEST_SECONDS = 30.0
 HEARTBEAT_SECONDS = 2.0
@@ -61,7 +63,12 @@ class OrderedReader:
         self._inbox = ""
 
     async def next_batch(self, limit: int = BATCH, wait_seconds: float = 1.0) -> list[Msg]:
-        """Return up to `limit` messages as soon as there is one, none after `wait_seconds` or while the server is away."""
+        """Return up to `limit` messages as soon as there is one, none after `wait_seconds` or while the server is away.
+
+        BusError once the connection was closed for good: by its owner, or by a server that no longer wants us.
+        """
+        if self._client.is_closed:
+            raise BusError(f"reading {self._stream} ends: the connection to NATS was closed")
         try:
             if self._is_broken():
                 # Our own long work may be all that kept us from hearing: listen before judging.

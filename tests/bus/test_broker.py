@@ -9,6 +9,7 @@ from nats.aio.client import Client
 
 from controlplane.bus.asyncapi import asyncapi_document
 from controlplane.bus.broker import build_broker, on_decisions, running, service_app
+from controlplane.bus.connect import connect
 from controlplane.bus.embedded import EmbeddedServer
 from controlplane.bus.publish import Publisher
 from controlplane.contracts.events import EVENTS, Decision
@@ -114,6 +115,22 @@ async def test_decisions_are_heard_through_kill_9_of_the_server(server: Embedded
         os.kill(server_pid(), signal.SIGKILL)
         await publisher.publish(decision(2))
         await eventually(lambda: 2 in heard.targets)
+
+
+async def test_a_connection_that_was_closed_freezes_nothing(server: EmbeddedServer, client: Client) -> None:
+    closed = asyncio.Event()
+
+    async def note() -> None:
+        closed.set()
+
+    doomed = await connect(server.url, on_closed=note)
+    broker = build_broker(doomed, "actuator")
+    on_decisions(broker, Heard(), fleet=FLEET)
+    async with running(service_app(broker)):
+        await doomed.close()
+        await asyncio.wait_for(closed.wait(), 10)
+        await asyncio.sleep(0.1)
+        assert client.is_connected
 
 
 async def test_a_loop_runs_with_its_app_and_its_failure_ends_the_app(client: Client) -> None:

@@ -12,9 +12,11 @@ from dataclasses import replace
 import pytest
 from nats.aio.client import Client
 
+from controlplane.bus.connect import connect
 from controlplane.bus.embedded import EmbeddedServer
 from controlplane.bus.fold import Fold, decode, input_subjects_of
 from controlplane.bus.publish import Publisher
+from controlplane.contracts.errors import BusError
 from controlplane.contracts.events import Decision
 from controlplane.contracts.subjects import DEAD_STREAM, INPUTS_STREAM, OUTPUTS_STREAM
 from tests.bus.conftest import Eventually
@@ -147,6 +149,16 @@ async def test_a_duplicate_is_folded_once(client: Client) -> None:
         await publisher.publish(observation(1))
     async with running(Fold(client, "planner", FLEET, folding())) as fold:
         assert fold.state.count == 1
+
+
+async def test_a_fold_ends_with_an_error_when_its_connection_is_closed(server: EmbeddedServer, client: Client) -> None:
+    doomed = await connect(server.url)
+    fold = Fold(doomed, "planner", FLEET, folding())
+    task = asyncio.create_task(fold.run())
+    await asyncio.wait_for(fold.caught_up.wait(), 10)
+    await doomed.close()
+    with pytest.raises(BusError, match="connection to NATS was closed"):
+        await asyncio.wait_for(task, 30)
 
 
 async def test_a_snapshot_of_another_version_is_rebuilt_from_the_stream(client: Client) -> None:
