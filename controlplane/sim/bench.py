@@ -1,0 +1,163 @@
+"""Compare autoscalers at equal attainment: each peer at its best knob in hindsight, against the clairvoyant's cost.
+
+Owns the sweep, the interpolation to a stated attainment and the table; it must not tune the scaler under test, which runs once, untouched.
+`controlplane.sim.bench_cases` builds the worlds, `controlplane.sim.clairvoyant` the bound.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from controlplane.contracts.fleet import Tier
+from controlplane.sim.baselines_peers import PEERS, Peer
+from controlplane.sim.bench_cases import Built, Case, build
+from controlplane.sim.clairvoyant import Clairvoyant, clairvoyant
+from controlplane.sim.report import percent
+from controlplane.sim.run import RunResult, run
+from controlplane.sim.scaler import ScalerFactory
+
+KNOBS = (1.3, 1.15, 1.05, 0.97, 0.9, 0.83, 0.76, 0.7, 0.62, 0.55, 0.48, 0.4, 0.32, 0.25, 0.18, 0.12)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One run: its cost, what it achieved, and how often it changed a target. `knob` is None for the scaler under test."""
+
+    name: str
+    knob: float | None
+    cost_usd: float
+    attainment: float
+    spilled_share: float
+    scale_events_per_day: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One case: the scaler under test, each peer's cheapest point that keeps the attainment (None: no knob does), and the bound."""
+
+    case: Case
+    own: Point
+    peers: tuple[Point | None, ...]
+    bound: Clairvoyant
+
+    @property
+    def best_peer(self) -> Point | None:
+        """The cheapest peer in hindsight."""
+        return min((point for point in self.peers if point is not None), key=lambda point: point.cost_usd, default=None)
+
+    def ratio(self, point: Point) -> float:
+        """Return a point's cost over the clairvoyant's."""
+        return point.cost_usd / self.bound.bound_usd
+
+    def controllable(self, point: Point) -> float:
+        """Return the same above the floor, which is paid either way."""
+        return (point.cost_usd - self.bound.floor_usd) / max(1e-9, self.bound.bound_usd - self.bound.floor_usd)
+
+    def row(self) -> dict[str, object]:
+        """Return the outcome as plain data."""
+        best = self.best_peer
+        return {
+            "case": self.case.name,
+            "own_cost_usd": self.own.cost_usd,
+            "own_attainment": self.own.attainment,
+            "own_spilled_share": self.own.spilled_share,
+            "own_ratio": self.ratio(self.own),
+            "own_controllable": self.controllable(self.own),
+            "own_scale_events_per_day": self.own.scale_events_per_day,
+            "peers": {p.name: [p.knob, self.ratio(p), self.controllable(p), p.attainment, p.scale_events_per_day] for p in self.peers if p},
+            "best_peer": best.name if best else None,
+            "best_peer_ratio": self.ratio(best) if best else None,
+            "bound_usd": self.bound.bound_usd,
+            "plan_usd": self.bound.plan_usd,
+            "floor_usd": self.bound.floor_usd,
+        }
+
+
+def bench(
+    factory: ScalerFactory, cases: Iterable[Case], folders: tuple[Path, ...], *, peers: Sequence[Peer] = PEERS,
+    on_outcome: Callable[[Outcome], None] | None = None,
+) -> tuple[Outcome, ...]:  # fmt: skip
+    """Run the scaler under test and every peer's sweep on each case. Two-tier cases that differ only in attainment share their sweeps."""
+    swept: dict[Case, tuple[tuple[Point, ...], ...]] = {}
+    outcomes = []
+    for case in cases:
+        built = build(case, folders)
+        alike = replace(case, attainment=0.0, announced=False)
+        if alike not in swept:
+            swept[alike] = tuple(sweep(peer, built) for peer in peers)
+        best = tuple(cheapest_at(points, case.attainment) for points in swept[alike])
+        outcome = Outcome(case, own_point(factory, built), best, clairvoyant(built.fleet, built.workload, warm=built.warm))
+        outcomes.append(outcome)
+        if on_outcome is not None:
+            on_outcome(outcome)
+    return tuple(outcomes)
+
+
+def own_point(factory: ScalerFactory, built: Built, name: str = "tidegate") -> Point:
+    """Run the scaler under test once."""
+    scaler = factory(built.fleet)
+    return _point(run(name, scaler, built.fleet, built.workload, built.settings, seed=built.case.seed, launches=built.launches), None)
+
+
+def sweep(peer: Peer, built: Built, knobs: Sequence[float] = KNOBS) -> tuple[Point, ...]:
+    """Run a peer at every knob, from lean to ample; stop once it is so ample that nothing is missed, or dearer with nothing gained."""
+    points: list[Point] = []
+    for knob in knobs:
+        scaler = peer.make(built.fleet, knob)
+        result = run(peer.name, scaler, built.fleet, built.workload, built.settings, seed=built.case.seed)
+        points.append(_point(result, knob))
+        if _enough(points, built):
+            break
+    return tuple(points)
+
+
+def cheapest_at(points: Sequence[Point], attainment: float) -> Point | None:
+    """Return the cheapest point that keeps the attainment, between two knobs by interpolation (cost against the log of what is missed)."""
+    keeping = [point for point in points if point.attainment >= attainment]
+    if not keeping:
+        return None
+    best = min(keeping, key=lambda point: point.cost_usd)
+    for lean, ample in pairwise(points):
+        if lean.attainment < attainment < ample.attainment and lean.cost_usd < ample.cost_usd:
+            low, high, wanted = (float(np.log(max(1e-7, 1.0 - share))) for share in (lean.attainment, ample.attainment, attainment))
+            share = (wanted - low) / (high - low)
+            cost = lean.cost_usd + share * (ample.cost_usd - lean.cost_usd)
+            if cost < best.cost_usd:
+                knob = (lean.knob or 0.0) + share * ((ample.knob or 0.0) - (lean.knob or 0.0))
+                best = replace(ample, cost_usd=cost, knob=knob, attainment=attainment)
+    return best
+
+
+def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
+    """Return the comparison for a terminal: cost over the clairvoyant's, the part above the floor in brackets."""
+    names = [point.name for point in next((o.peers for o in outcomes if all(o.peers)), ()) if point]
+    table = Table(
+        header_style="bold", caption="cost ÷ clairvoyant; in brackets without the floor's sunk cost; peers at their best knob in hindsight"
+    )
+    for column in ("case", "tidegate", "within SLO", "changes/day", "best peer", *names):
+        table.add_column(column, justify="left" if column in ("case", "best peer") else "right")
+    for outcome in outcomes:
+        own, best = outcome.own, outcome.best_peer
+        by_name = {point.name: point for point in outcome.peers if point}
+        cells = [f"{outcome.ratio(own):.3f} ({outcome.controllable(own):.3f})", percent(own.attainment), f"{own.scale_events_per_day:.0f}"]
+        cells.append(f"{outcome.ratio(best):.3f} {best.name}" if best else "none")
+        cells += [f"{outcome.ratio(by_name[name]):.3f}" if name in by_name else "–" for name in names]
+        table.add_row(outcome.case.name, *cells)
+    return table
+
+
+def _point(result: RunResult, knob: float | None) -> Point:
+    spilled = result.spilled / result.offered if result.offered else 0.0
+    return Point(result.name, knob, result.cost_usd, result.attainment, spilled, result.scale_events_per_day)
+
+
+def _enough(points: Sequence[Point], built: Built) -> bool:
+    newest = points[-1]
+    if built.fleet.spill is None:
+        return newest.attainment >= 0.9999
+    cheapest = min(point.cost_usd for point in points)
+    return len(points) > 3 and newest.cost_usd > 1.15 * cheapest and bool(built.fleet.tier(Tier.BURST))
