@@ -7,7 +7,7 @@ Read `Plane` for what a running one offers; the command line and the demo are it
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from actuators import registry
 from actuators.api import Actuator
 from actuators.wrappers import Attempt, Recorded, TimeLimited
-from controlplane.bus.connect import Credentials, Tls, connect
+from controlplane.bus.connect import Credentials, Tls, connect, redacted
 from controlplane.bus.embedded import EmbeddedServer
 from controlplane.bus.epoch import agree_on_clock
 from controlplane.bus.intents import KvIntentStore
@@ -27,12 +27,15 @@ from controlplane.contracts.errors import PolicyError
 from controlplane.contracts.fleet import Fleet, Mode, Offer
 from controlplane.replay import Replay, shared_time
 from controlplane.services import actuator, collector, forecaster, planner
-from controlplane.services.leased import Work, while_leased
+from controlplane.services.leased import Work, forget_dead_holders, while_leased
 from controlplane.sim.cloud_config import CloudConfig, cloud_config_of
 from controlplane.sim.cloud_process import CloudProcess, end_running_cloud, running_cloud
 
 SERVICES = (collector.SERVICE, forecaster.SERVICE, planner.SERVICE, actuator.SERVICE)
 APPLY_SECONDS = 20.0
+LEASE_SECONDS = 10
+# Nobody else can reach our own server, so a lease there only has to outlive a hiccup: after kill -9 the restart waits it out.
+OWN_SERVER_LEASE_SECONDS = 3
 CLOUD_SECONDS_AT_MOST = 6 * 3600.0
 
 log = structlog.get_logger(__name__)
@@ -71,6 +74,22 @@ class Plane:
     cloud_ledger: Path | None
     server: EmbeddedServer | None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def beyond_help(self) -> str:
+        """Wait until this plane cannot go on by itself, and return why: NATS ended the connection for good, or does not stay up."""
+        waits = {asyncio.ensure_future(self.closed.wait())}
+        if self.server is not None:
+            waits.add(asyncio.ensure_future(self.server.gave_up.wait()))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        if self.server is not None and self.server.gave_up.is_set():
+            return f"the embedded nats-server does not stay up; see {self.server.log_file}"
+        return f"NATS at {redacted(self.nats_url)} ended the connection for good; are our credentials still valid?"
 
 
 def in_mode(fleets: Sequence[Fleet], mode: Mode | None) -> tuple[Fleet, ...]:
@@ -83,16 +102,18 @@ def in_mode(fleets: Sequence[Fleet], mode: Mode | None) -> tuple[Fleet, ...]:
 @contextlib.asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Plane]:
     """Bring the services up, hand out the plane, and take everything down again at the end."""
-    settings.folder.mkdir(parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
         server = None
         url = settings.nats_url
         if url is None:
             server = await stack.enter_async_context(EmbeddedServer(settings.folder / "nats"))
             url = server.url
-        client = await connect(url, settings.credentials, settings.tls)
+        closed = asyncio.Event()
+        client = await connect(url, settings.credentials, settings.tls, on_closed=_setter(closed))
         stack.push_async_callback(client.close)
         await ensure_streams(client.jetstream())
+        if server is not None:
+            await forget_dead_holders(client)
         clock: Clock = SystemClock()
         speed = 1.0
         if settings.replays:
@@ -100,7 +121,7 @@ async def running(settings: Settings) -> AsyncIterator[Plane]:
             clock = await agree_on_clock(client, start, speed)
         cloud = _cloud(settings, clock, speed)
         cloud_url = settings.cloud_url if cloud is None else stack.enter_context(_started(cloud))
-        plane = Plane(settings, client, clock, url, cloud_url, cloud.ledger if cloud is not None else None, server)
+        plane = Plane(settings, client, clock, url, cloud_url, cloud.ledger if cloud is not None else None, server, closed=closed)
         tasks = [asyncio.ensure_future(work) for work in _works(plane, stack, speed)]
         try:
             yield plane
@@ -109,13 +130,21 @@ async def running(settings: Settings) -> AsyncIterator[Plane]:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _setter(event: asyncio.Event) -> Callable[[], Awaitable[None]]:
+    async def set_it() -> None:
+        event.set()
+
+    return set_it
+
+
 def _works(plane: Plane, stack: contextlib.AsyncExitStack, speed: float) -> list[asyncio.Future[None]]:
     """Start every chosen service for every fleet, each under its lease."""
     started: list[asyncio.Future[None]] = []
+    lease_seconds = LEASE_SECONDS if plane.server is None else OWN_SERVER_LEASE_SECONDS
     for fleet in plane.settings.fleets:
         for service, make in _makers(plane, fleet, stack, speed).items():
             if service in plane.settings.services:
-                work = while_leased(plane.client, service, fleet.name, make, plane.stopping)
+                work = while_leased(plane.client, service, fleet.name, make, plane.stopping, lease_seconds)
                 started.append(asyncio.ensure_future(work))
     return started
 

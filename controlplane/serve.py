@@ -4,6 +4,7 @@ Owns settings from options, policies and the environment, the log's form, and si
 """
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -58,6 +59,7 @@ def log_to_stderr() -> None:
             structlog.processors.format_exc_info,
             final,
         ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
 
@@ -108,18 +110,16 @@ async def _serve(settings: Settings) -> None:
 
 
 async def _until(stopping: asyncio.Event, plane: Plane) -> None:
-    """Wait for a signal, or for the embedded server to be beyond help."""
-    waits = [asyncio.ensure_future(stopping.wait())]
-    if plane.server is not None:
-        waits.append(asyncio.ensure_future(plane.server.gave_up.wait()))
+    """Wait for a signal; TidegateError where the plane cannot go on."""
+    stopped, broken = asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(plane.beyond_help())
     try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stopped, broken}, return_when=asyncio.FIRST_COMPLETED)
+        if broken.done():
+            raise TidegateError(broken.result())
     finally:
-        for task in waits:
+        for task in (stopped, broken):
             task.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
-    if not stopping.is_set():
-        raise TidegateError(f"the embedded nats-server does not stay up; see {plane.server.log_file if plane.server else ''}")
+        await asyncio.gather(stopped, broken, return_exceptions=True)
 
 
 async def follow_events(nats_url: str | None, subject: str, as_json: bool) -> int:

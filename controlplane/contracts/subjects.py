@@ -87,12 +87,13 @@ def dead_subject_of(subject: str) -> str:
 
 def headers_of(event: Event, source: str) -> dict[str, str]:
     """Return the CloudEvents binary-mode headers plus the id that JetStream deduplicates on."""
+    identity = event.event_id
     return {
-        "ce-id": event.event_id,
+        "ce-id": identity,
         "ce-type": event.type_name,
         "ce-source": source,
         "ce-time": event.time.isoformat().replace("+00:00", "Z"),
         "ce-specversion": CE_SPECVERSION,
-        "Nats-Msg-Id": event.event_id,
+        "Nats-Msg-Id": identity,
         "content-type": "application/json",
     }

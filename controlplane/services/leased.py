@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 from nats.aio.client import Client
 
-from controlplane.bus.lease import Lease
+from controlplane.bus.lease import TTL_SECONDS, Lease
 
 PAUSE_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -32,11 +32,13 @@ class Work(Protocol):
         ...
 
 
-async def while_leased(client: Client, service: str, fleet: str, make: Callable[[], Work], stopping: asyncio.Event) -> None:
+async def while_leased(
+    client: Client, service: str, fleet: str, make: Callable[[], Work], stopping: asyncio.Event, lease_seconds: int = TTL_SECONDS
+) -> None:
     """Hold the lease of (service, fleet) whenever it is free, and do the work meanwhile, until `stopping` is set."""
     failures = 0
     while not stopping.is_set():
-        lease = Lease(client, service, fleet, holder=f"{socket.gethostname()}:{os.getpid()}")
+        lease = Lease(client, service, fleet, holder=f"{socket.gethostname()}:{os.getpid()}", ttl_seconds=lease_seconds)
         if not await _acquired(lease, stopping):
             return
         try:
@@ -49,6 +51,44 @@ async def while_leased(client: Client, service: str, fleet: str, make: Callable[
         failures = 0 if ended_well else failures + 1
         if failures and not stopping.is_set():
             await asyncio.sleep(PAUSE_SECONDS[min(failures, len(PAUSE_SECONDS)) - 1])
+
+
+async def forget_dead_holders(client: Client) -> None:
+    """Free the leases that processes of this machine held when they were killed, so that a restart need not wait for them to run out.
+
+    Call it before any lease is taken, and only on a server of our own: elsewhere the same name may be another machine's.
+    """
+    try:
+        bucket = await client.jetstream().key_value(LEASE_BUCKET)
+        for key in await bucket.keys():
+            entry = await bucket.get(key)
+            holder = (entry.value or b"").decode(errors="replace").rpartition(" ")[0]
+            host, _, pid = holder.rpartition(":")
+            if host == socket.gethostname() and pid.isdigit() and not _is_another_alive(int(pid)):
+                await bucket.delete(key, last=entry.revision)
+                log.info("a lease of a process that is gone is free", lease=key, holder=holder)
+    except nats.js.errors.NoKeysError:
+        return
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        # Then the leases run out by themselves.
+        log.warning("leases of an earlier run are waited for", reason=str(error) or type(error).__name__)
+
+
+def _holder(pid: int) -> str:
+    return f"{socket.gethostname()}:{pid}"
+
+
+def _is_another_alive(pid: int) -> bool:
+    """Whether a process other than this one has the id: in a container every life of ours may have the same one."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 async def _acquired(lease: Lease, stopping: asyncio.Event) -> bool:
