@@ -33,9 +33,6 @@ from controlplane.sim.cloud_process import CloudProcess, end_running_cloud, runn
 
 SERVICES = (collector.SERVICE, forecaster.SERVICE, planner.SERVICE, actuator.SERVICE)
 APPLY_SECONDS = 20.0
-LEASE_SECONDS = 10
-# Nobody else can reach our own server, so a lease there only has to outlive a hiccup: after kill -9 the restart waits it out.
-OWN_SERVER_LEASE_SECONDS = 3
 CLOUD_SECONDS_AT_MOST = 6 * 3600.0
 
 log = structlog.get_logger(__name__)
@@ -140,11 +137,10 @@ def _setter(event: asyncio.Event) -> Callable[[], Awaitable[None]]:
 def _works(plane: Plane, stack: contextlib.AsyncExitStack, speed: float) -> list[asyncio.Future[None]]:
     """Start every chosen service for every fleet, each under its lease."""
     started: list[asyncio.Future[None]] = []
-    lease_seconds = LEASE_SECONDS if plane.server is None else OWN_SERVER_LEASE_SECONDS
     for fleet in plane.settings.fleets:
         for service, make in _makers(plane, fleet, stack, speed).items():
             if service in plane.settings.services:
-                work = while_leased(plane.client, service, fleet.name, make, plane.stopping, lease_seconds)
+                work = while_leased(plane.client, service, fleet.name, make, plane.stopping)
                 started.append(asyncio.ensure_future(work))
     return started
 

@@ -10,10 +10,13 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
+import nats.errors
+import nats.js.errors
 import structlog
 from nats.aio.client import Client
 
 from controlplane.bus.lease import TTL_SECONDS, Lease
+from controlplane.contracts.subjects import LEASE_BUCKET
 
 PAUSE_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -38,7 +41,7 @@ async def while_leased(
     """Hold the lease of (service, fleet) whenever it is free, and do the work meanwhile, until `stopping` is set."""
     failures = 0
     while not stopping.is_set():
-        lease = Lease(client, service, fleet, holder=f"{socket.gethostname()}:{os.getpid()}", ttl_seconds=lease_seconds)
+        lease = Lease(client, service, fleet, holder=_holder(os.getpid()), ttl_seconds=lease_seconds)
         if not await _acquired(lease, stopping):
             return
         try:
