@@ -71,7 +71,9 @@ def truth(time_unix: Array, value: Array, horizons_seconds: Array) -> Truth:
     return Truth(time_unix, demand, peak)
 
 
-def _range_maximum(value: Array, first: np.ndarray[tuple[int, ...], np.dtype[np.int64]], last: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Array:
+def _range_maximum(
+    value: Array, first: np.ndarray[tuple[int, ...], np.dtype[np.int64]], last: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+) -> Array:
     """Return the maximum of value[first..last] by a table of powers of two; NaN counts as nothing."""
     table = [np.where(np.isnan(value), -np.inf, value)]
     while 2 ** len(table) <= len(value):
@@ -87,7 +89,9 @@ def _range_maximum(value: Array, first: np.ndarray[tuple[int, ...], np.dtype[np.
     return out
 
 
-def summarize(outcome: Outcome, actual: Truth, horizons_seconds: Array, quantiles: Array, scored: Array, naive_error: Array | None = None) -> list[Figures]:
+def summarize(
+    outcome: Outcome, actual: Truth, horizons_seconds: Array, quantiles: Array, scored: Array, naive_error: Array | None = None
+) -> list[Figures]:
     """Return the figures by horizon over the origins where `scored` bool[N]; `naive_error` f64[N, H] is seasonal-naive's."""
     step = float(np.median(np.diff(outcome.time_unix))) if len(outcome.time_unix) > 1 else 1.0
     middle = int(np.argmin(np.abs(quantiles - 0.5)))

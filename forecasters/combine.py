@@ -1,24 +1,42 @@
-"""The forecast that the pipeline uses: the policy's methods combined, launches multiplied in, quantiles by horizon.
+"""The forecast that the pipeline uses: the policy's methods combined, waves over the tide, quantiles by horizon.
 
-Owns the choice of methods (persistence and seasonal-naive always in), the launches around the tide, and the snapshot.
-It must not score or calibrate; `pool` does. The pipeline calls `learn`, then `forecast`, for every observation.
+Owns the choice of methods (persistence and seasonal-naive always in), the order tide-then-wave, and the snapshot.
+It must not score or calibrate; `pool` does, and `watch` follows waves. The pipeline calls `learn`, then `forecast`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from controlplane.contracts.fleet import ForecastSettings
 from forecasters.api import Array, Batch
+from forecasters.harmonic import Harmonic
 from forecasters.intake import Index
-from forecasters.launch import Waves, multiples
-from forecasters.pool import Multiples, Pool, PoolState
+from forecasters.launch import Waves
+from forecasters.pool import Over, Pool, PoolState
 from forecasters.registry import METHODS
 from forecasters.snapshot import pack, read_header, unpack
+from forecasters.watch import Past, Watch, WatchState, start_watch
 
-ALWAYS = ("persistence", "smoothed", "seasonal-naive", "working-week")
-CombinationState = PoolState
+ALWAYS = ("persistence", "smoothed", "seasonal-naive", "working-week", "harmonic")
+REFERENCES = ("seasonal-naive", "working-week")
+AROUND = np.array([-3600.0, 0.0, 3600.0])
+
+
+@dataclass(slots=True)
+class CombinationState:
+    """The tide's pool, the waves over it, and what they were said to be at the newest observation."""
+
+    pool: PoolState
+    watch: WatchState
+    over_now: Array
+    over_ahead: Array
+    over_spread: Array
+
+    @property
+    def over(self) -> Over:
+        """What lay over the tide at the newest observation."""
+        return Over(self.over_now, self.over_ahead, self.over_spread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +60,51 @@ class Combination:
         self.quantiles = np.asarray(quantiles, dtype=np.float64)
         if not _rises(self.horizons_seconds) or not _rises(self.quantiles):
             raise ValueError("horizons and quantiles must be positive and strictly rising")
-        self._pool = Pool([METHODS[name](settings) for name in names], self.horizons_seconds, self.quantiles)
+        methods = {name: METHODS[name](settings) for name in names}
+        self._pool = Pool(list(methods.values()), self.horizons_seconds, self.quantiles)
+        self._references = [methods[name] for name in REFERENCES]
+        tide = methods["harmonic"]
+        assert isinstance(tide, Harmonic)
+        self._watch = Watch(tide, self.horizons_seconds, self.quantiles)
         shape = [list(names), settings.time_zone, settings.season_seconds, list(self.horizons_seconds), list(self.quantiles)]
         self._settings = repr(shape)
 
     def start(self, fleets: int) -> CombinationState:
         """Return the state that has seen nothing."""
-        return self._pool.start(fleets)
+        shape = (fleets, len(self.horizons_seconds))
+        spread = np.zeros((*shape, len(self.quantiles)))
+        return CombinationState(self._pool.start(fleets), start_watch(fleets), np.ones(fleets), np.ones(shape), spread)
 
     def learn(self, state: CombinationState, batch: Batch, waves: Waves = ()) -> CombinationState:
         """Take in one observation per fleet; `waves` are each fleet's announced launches. The state passed in is used up."""
-        return self._pool.learn(state, batch, _multiples(waves))
+        pool = state.pool
+        over = self._watch.learn(state.watch, pool.methods["harmonic"], pool.intake, batch, waves, self._past(pool))
+        if over is not None:
+            state.over_now[:], state.over_ahead[:], state.over_spread[:] = over.now, over.ahead, over.spread
+        self._pool.learn(pool, batch, over)
+        return state
+
+    def _past(self, pool: PoolState) -> Past:
+        def explained(fleet: Index, time_unix: Array) -> Array:
+            words = [m.centre(pool.methods[m.name], pool.intake, fleet, time_unix, AROUND) for m in self._references]
+            return np.nan_to_num(np.fmax.reduce(np.concatenate(words, axis=1), axis=1))
+
+        return explained
 
     def forecast(self, state: CombinationState, now_unix: float, waves: Waves = ()) -> CombinedForecast:
         """Return the forecast at `now_unix` + each horizon, given only what was learnt and announced."""
-        demand, peak = self._pool.forecast(state, now_unix, _multiples(waves))
-        fleets = len(state.intake.time_unix)
-        shares = state.weight.reshape(fleets, len(self.horizons_seconds), -1).mean(axis=1)
+        fleets = len(state.pool.intake.time_unix)
+        over = None
+        if any(waves) or state.watch.wave.kind.any():
+            same = (state.pool.intake.time_unix == now_unix).all()
+            over = state.over if same else self._watch.over(state.watch, np.full(fleets, now_unix), waves)
+        demand, peak = self._pool.forecast(state.pool, now_unix, over)
+        shares = state.pool.weight.reshape(fleets, len(self.horizons_seconds), -1).mean(axis=1)
         return CombinedForecast(demand, peak, {name: shares[:, i] for i, name in enumerate(self._pool.names)})
 
     def dump(self, state: CombinationState) -> bytes:
         """Return a versioned snapshot; `load` of it forecasts as if nothing had happened."""
-        return pack("combination", self._settings, len(state.intake.time_unix), state)
+        return pack("combination", self._settings, len(state.pool.intake.time_unix), state)
 
     def load(self, snapshot: bytes) -> CombinationState:
         """Return the state of a snapshot; SnapshotError for another version, other settings or anything else."""
@@ -75,13 +116,3 @@ class Combination:
 
 def _rises(values: Array) -> bool:
     return bool(len(values) and values[0] > 0.0 and np.all(np.diff(values) > 0.0) and np.isfinite(values).all())
-
-
-def _multiples(waves: Sequence[object]) -> Multiples | None:
-    if not any(waves):
-        return None
-
-    def of(fleet: Index, time_unix: Array) -> Array:
-        return multiples(waves, fleet, time_unix)  # type: ignore[arg-type]
-
-    return of

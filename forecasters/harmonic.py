@@ -100,7 +100,12 @@ class Harmonic:
         start = state.bin_start[seen.sel]
         state.bin_total[seen.sel], state.bin_seconds[seen.sel] = total, seconds
         state.bin_start[seen.sel] = np.where(start == -np.inf, seen.time_unix - seen.span_seconds, start)
-        closed = np.flatnonzero((seconds >= BIN_SECONDS) | (state.bins[seen.sel] == 0.0))
+        full = (seconds >= BIN_SECONDS) | (state.bins[seen.sel] == 0.0)
+        if seen.calm is not None and not seen.calm.all():
+            wavy = seen.fleet[~seen.calm]
+            state.bin_total[wavy] = state.bin_seconds[wavy] = 0.0
+            full &= seen.calm
+        closed = np.flatnonzero(full)
         if len(closed):
             self._fit(state, intake, seen, closed)
         design = self._features_at(seen.time_unix - 0.5 * seen.span_seconds)
@@ -138,6 +143,11 @@ class Harmonic:
         state.bin_seconds[fleet] = 0.0
         state.bin_start[fleet] = seen.time_unix[closed]
 
+    def log_shape(self, state: Tide, fleet: Index, time_unix: Array) -> Array:
+        """Return the log of the tide alone at one time per fleet, f64[k]."""
+        out: Array = np.einsum("kp,kp->k", self._features_at(time_unix), state.theta[fleet])
+        return out
+
     def centre(self, state: Tide, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return exp(shape at the target + residual fading with the horizon)."""
         design = self._features_at(now_unix[:, None] + horizons_seconds)
@@ -148,8 +158,6 @@ class Harmonic:
         out: Array = np.maximum(np.exp(np.minimum(log, LOG_LIMIT)) - base, 0.0)
         return out
 
-    def context(
-        self, state: Tide, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array
-    ) -> Array:
+    def context(self, state: Tide, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array) -> Array:
         """Return the residual, so that how fast it fades can be learnt."""
         return np.broadcast_to(state.residual[fleet][:, None, None], (*level.shape, 1))

@@ -41,6 +41,7 @@ class Seen:
     """The admitted part of a batch. `sel` picks the fleets' rows (a slice when all were admitted), `fleet` are their numbers.
 
     `time_unix`, `demand`, `span_seconds` are f64[k]: the demand is the mean over the `span_seconds` that end at the time.
+    `calm` bool[k] says where no wave lies over the tide; None = everywhere.
     """
 
     sel: slice | Index
@@ -49,6 +50,7 @@ class Seen:
     demand: Array
     span_seconds: Array
     gap_seconds: Array
+    calm: NDArray[np.bool_] | None = None
 
 
 def start_intake(fleets: int) -> Intake:

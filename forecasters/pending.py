@@ -106,3 +106,8 @@ def issue(pending: Pending, intake: Intake, seen: Seen, horizons_seconds: Array,
     spacing = ahead / SLOTS
     slack = 0.5 * np.minimum(intake.step_seconds[seen.fleet[position]], spacing)
     pending.next_issue.ravel()[row] = when + spacing - slack
+
+
+def pick(settled: Settled, where: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Settled:
+    """Return some of the forecasts that came due."""
+    return Settled(settled.row[where], settled.position[where], settled.actual[where], settled.high[where], settled.centre[where])

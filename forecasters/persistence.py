@@ -91,8 +91,6 @@ class Smoothed:
         grid = np.log(self.memories)
         return np.array([np.interp(wanted, grid, unit) for unit in np.eye(len(grid))])
 
-    def context(
-        self, state: Levels, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array
-    ) -> Array:
+    def context(self, state: Levels, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array) -> Array:
         """Return nothing: the method's word is all there is."""
         return np.zeros((*level.shape, 0))

@@ -25,7 +25,9 @@ class PointMethod[S](Protocol):
         ...
 
     def centre(self, state: S, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
-        """Return demand f64[k, H] at `now_unix` f64[k] + each horizon for the fleets picked; finite and non-negative."""
+        """Return demand f64[k, H] at `now_unix` f64[k] + each horizon for the fleets picked: finite and non-negative,
+        or NaN where nothing is known, so that the recent level answers instead.
+        """
         ...
 
     def context(self, state: S, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array) -> Array:

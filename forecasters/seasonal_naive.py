@@ -18,7 +18,7 @@ RING = 2 * SLOTS_PER_SEASON
 
 
 class SeasonalNaive:
-    """The newest known value a whole number of seasons before; persistence until a season has passed."""
+    """The newest known value a whole number of seasons before; NaN until a season has passed."""
 
     name: ClassVar[str] = "seasonal-naive"
     context_size: ClassVar[int] = 1
@@ -46,13 +46,9 @@ class SeasonalNaive:
         seasons[~np.isfinite(seasons)] = 1.0
         before = self._zone.to_local(target) - seasons * self._season
         slot = ((np.ceil(before / self._slot) - 1.0) % RING).astype(np.int64)
-        value = np.take_along_axis(state.value[fleet], slot, axis=1)
-        out: Array = np.where(np.isnan(value), intake.demand[fleet][:, None], value)
-        return out
+        return np.take_along_axis(state.value[fleet], slot, axis=1)
 
-    def context(
-        self, state: Ring, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array
-    ) -> Array:
+    def context(self, state: Ring, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array) -> Array:
         """Return yesterday's value now: how the day has moved since."""
         base = offset(intake)[fleet]
         local = self._zone.to_local(now_unix) - self._season

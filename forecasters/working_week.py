@@ -37,7 +37,7 @@ DAYS_BACK = _days_back()
 
 
 class WorkingWeek:
-    """The newest value at this time of day on a day of the same kind; yesterday's, then the last, where there is none."""
+    """The newest value at this time of day on a day of the same kind; yesterday's where there is none, then NaN."""
 
     name: ClassVar[str] = "working-week"
     context_size: ClassVar[int] = 1
@@ -66,12 +66,9 @@ class WorkingWeek:
         if missing.any():
             yesterday = _look(state.value[fleet], local - least * DAY_SECONDS)
             out = np.where(missing, yesterday, out)
-            out = np.where(np.isnan(out), intake.demand[fleet][:, None], out)
         return out
 
-    def context(
-        self, state: Ring, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array
-    ) -> Array:
+    def context(self, state: Ring, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array) -> Array:
         """Return last week's value at the target."""
         local = self._zone.to_local(now_unix[:, None] + horizons_seconds)
         weekly = _look(state.value[fleet], local - WEEK_SECONDS)

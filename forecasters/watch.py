@@ -1,0 +1,179 @@
+"""Waves over the tide: opens a wave when one is announced or its onset is seen, follows it, closes it when it is over.
+
+Owns the slot of each fleet (one wave at a time; further announcements count with their stated shape) and what the pool is told:
+the multiple now, to be taken out of what the tide learns, and the multiples ahead. `onset` and `wave` do the sums.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from controlplane.contracts.fleet import LaunchPlan
+from forecasters.api import Array, Batch
+from forecasters.harmonic import Harmonic, Tide
+from forecasters.intake import Index, Intake, offset
+from forecasters.launch import PRIOR_HALF_LIFE_SECONDS, PRIOR_PEAK_MULTIPLE, PRIOR_RAMP_SECONDS, Waves, excess
+from forecasters.onset import SUSPECT_COUNT, SUSPECT_SHARE, YOUNG_SECONDS, Onset, follow, start_onset, threshold
+from forecasters.pool import Over
+from forecasters.wave import (
+    ANNOUNCED,
+    DETECTED,
+    IDLE,
+    WaveState,
+    close_wave,
+    learn_wave,
+    multiple_now,
+    multiple_quantiles,
+    open_announced,
+    open_detected,
+    start_wave,
+)
+
+AHEAD_SECONDS = 3 * 86400.0
+LONGEST_SECONDS = 10 * 86400.0
+OVER_LOG = 0.1
+OVER_AFTER_SECONDS = 1800.0
+NEVER_AFTER_SECONDS = 12 * 3600.0
+NEVER_LOG = float(np.log(0.9))
+SUSPECT_SECONDS = 240.0
+SAME_LAUNCH_SECONDS = 6 * 3600.0
+CHUNK = 400
+
+
+Past = Callable[[Index, Array], Array]
+
+
+@dataclass(slots=True)
+class WatchState:
+    """Onset test and wave of each fleet, and the start of the newest announced launch that is over, f64[n]."""
+
+    onset: Onset
+    wave: WaveState
+    done: Array
+
+
+def start_watch(fleets: int) -> WatchState:
+    """Return a watch that has seen nothing."""
+    return WatchState(start_onset(fleets), start_wave(fleets), np.full(fleets, -np.inf))
+
+
+class Watch:
+    """Configuration: the tide that waves are measured against, horizons, quantiles."""
+
+    def __init__(self, tide: Harmonic, horizons_seconds: Array, quantiles: Array) -> None:
+        self._tide = tide
+        self._horizons = horizons_seconds
+        self._levels = np.concatenate((quantiles, [0.5]))
+
+    def learn(self, state: WatchState, tide: Tide, intake: Intake, batch: Batch, waves: Waves, past: Past) -> Over | None:
+        """Follow the batch; return what lies over the tide, None where nothing does. The tide is only read.
+
+        `past(fleet, time)` is the highest demand that yesterday and the last alike day would explain.
+        """
+        time, demand = batch.time_unix, batch.demand_per_second
+        with np.errstate(invalid="ignore"):
+            good = (demand >= 0.0) & (demand < 1e15) & (time > intake.time_unix) & (intake.count > 0.0) & (np.abs(time) < 1e12)
+        self._open_announced(state, time, waves)
+        fleet = np.flatnonzero(good)
+        if len(fleet):
+            self._follow(state, tide, intake, batch, fleet, past)
+        if not any(waves) and not state.wave.kind.any():
+            return None
+        return self.over(state, time, waves)
+
+    def _follow(self, state: WatchState, tide: Tide, intake: Intake, batch: Batch, fleet: Index, past: Past) -> None:
+        time = batch.time_unix[fleet]
+        base = offset(intake)[fleet]
+        log = np.log(batch.demand_per_second[fleet] + base)
+        ratio = log - self._tide.log_shape(tide, fleet, time) - state.onset.slow[fleet]
+        began = state.onset.began[fleet]
+        state.onset.began[fleet] = np.where(np.isnan(began), time, began)
+        idle = state.wave.kind[fleet] == IDLE
+        span = np.minimum(time - intake.time_unix[fleet], 3.0 * intake.step_seconds[fleet])
+        limit = threshold(state.onset)[fleet]
+        suspect = idle & (ratio > SUSPECT_SHARE * limit)
+        if suspect.any():
+            at = np.flatnonzero(suspect)
+            explained = past(fleet[at], time[at])
+            above = np.minimum(log[at] - np.log(explained + base[at]), ratio[at]) > limit[at]
+            suspect[at] = above & (time[at] - began[at] > YOUNG_SECONDS)
+        onset = state.onset
+        first = suspect & (onset.suspects[fleet] == 0.0)
+        onset.since[fleet] = np.where(first, time - span, onset.since[fleet])
+        onset.suspects[fleet] = np.where(suspect, onset.suspects[fleet] + 1.0, 0.0)
+        calm = idle & ~suspect
+        if calm.all():
+            follow(onset, fleet, ratio, span)
+            return
+        if calm.any():
+            follow(onset, fleet[calm], ratio[calm], span[calm])
+        alarm = suspect & (onset.suspects[fleet] >= SUSPECT_COUNT) & (time - onset.since[fleet] >= SUSPECT_SECONDS)
+        for number in fleet[alarm]:
+            open_detected(state.wave, int(number), float(onset.since[number]))
+            onset.suspects[number] = 0.0
+        active = ~idle | alarm
+        if active.any():
+            learn_wave(state.wave, fleet[active], time[active], ratio[active], onset.noise[fleet[active]])
+            self._close(state, fleet[active], time[active])
+
+    def _close(self, state: WatchState, fleet: Index, time: Array) -> None:
+        wave = state.wave
+        log = multiple_now(wave, fleet, time)
+        age = time - wave.onset[fleet]
+        kind = wave.kind[fleet]
+        over = (log < OVER_LOG) & (age > np.where(kind == DETECTED, OVER_AFTER_SECONDS, NEVER_AFTER_SECONDS))
+        over |= (wave.never[fleet] > NEVER_LOG) & ((kind == DETECTED) | (age > NEVER_AFTER_SECONDS))
+        over |= age > LONGEST_SECONDS
+        ended = fleet[over]
+        starts = wave.plan_start[ended]
+        state.done[ended] = np.where(np.isnan(starts), state.done[ended], np.maximum(state.done[ended], starts))
+        close_wave(wave, ended)
+
+    def _open_announced(self, state: WatchState, time: Array, waves: Waves) -> None:
+        for number, plans in enumerate(waves):
+            now, kind = float(time[number]), state.wave.kind[number]
+            if kind == ANNOUNCED:
+                kept = any(plan.starts_unix == state.wave.plan_start[number] for plan in plans)
+                if not kept and not now >= state.wave.plan_start[number]:
+                    close_wave(state.wave, np.array([number]))
+            for plan in sorted(plans, key=lambda plan: plan.starts_unix):
+                if not plan.starts_unix > state.done[number] or not abs(plan.starts_unix - now) < LONGEST_SECONDS:
+                    continue
+                if state.wave.kind[number] == DETECTED and plan.starts_unix - state.wave.onset[number] < SAME_LAUNCH_SECONDS:
+                    state.done[number] = plan.starts_unix
+                elif state.wave.kind[number] == IDLE and plan.starts_unix - now < AHEAD_SECONDS:
+                    _open(state.wave, number, plan)
+        if not waves:
+            state.wave.kind[(state.wave.kind == ANNOUNCED) & (time < state.wave.plan_start)] = IDLE
+
+    def over(self, state: WatchState, time: Array, waves: Waves) -> Over:
+        """Return what lies over the tide for forecasts made at a time per fleet f64[n]."""
+        fleets, horizons = len(time), len(self._horizons)
+        now, ahead = np.zeros(fleets), np.zeros((fleets, horizons))
+        spread = np.zeros((fleets, horizons, len(self._levels) - 1))
+        known = np.where(np.isfinite(time), time, 0.0)
+        active = np.flatnonzero(state.wave.kind)
+        for start in range(0, len(active), CHUNK):
+            fleet = active[start : start + CHUNK]
+            now[fleet] = multiple_now(state.wave, fleet, known[fleet])
+            said = multiple_quantiles(state.wave, fleet, known[fleet, None] + self._horizons, known[fleet], self._levels)
+            ahead[fleet] = said[:, :, -1]
+            spread[fleet] = said[:, :, :-1] - said[:, :, -1:]
+        for number, plans in enumerate(waves):
+            for plan in plans:
+                if plan.starts_unix > state.done[number] and plan.starts_unix != state.wave.plan_start[number]:
+                    now[number] = np.log(np.exp(now[number]) + excess(plan, known[number]))
+                    ahead[number] = np.log(np.exp(ahead[number]) + excess(plan, known[number] + self._horizons))
+        return Over(np.exp(now), np.exp(ahead), spread)
+
+
+def _open(wave: WaveState, number: int, plan: LaunchPlan) -> None:
+    open_announced(
+        wave,
+        number,
+        plan.starts_unix,
+        (PRIOR_PEAK_MULTIPLE, False) if plan.peak_multiple is None else (plan.peak_multiple, True),
+        (PRIOR_RAMP_SECONDS, False) if plan.ramp_seconds is None else (plan.ramp_seconds, True),
+        (PRIOR_HALF_LIFE_SECONDS, False) if plan.half_life_seconds is None else (plan.half_life_seconds, True),
+    )
