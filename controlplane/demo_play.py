@@ -1,0 +1,207 @@
+"""Plays a demo: brings the control plane up, watches what it says on NATS, shows it, and sums up at the end.
+
+Owns the order of these and the clean end, whatever comes first: the week's end, Ctrl-C, or a NATS server that stays down. The view
+knows only what is on the bus. `controlplane.app` wires the plane; `demo_result` judges what came of it.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, Self
+
+from nats.aio.client import Client
+from rich.console import Console
+
+from controlplane.app import Plane, Settings, running
+from controlplane.bus.fold import decode, input_subjects_of
+from controlplane.bus.reader import OrderedReader
+from controlplane.config import environment_variables
+from controlplane.contracts.errors import TidegateError
+from controlplane.contracts.events import Event
+from controlplane.contracts.subjects import ACTUATION, DECISION, INPUTS_STREAM, OUTPUTS_STREAM, TICK
+from controlplane.demo_baselines import computed_apart
+from controlplane.demo_log import PlainLines
+from controlplane.demo_result import LedgerChecks, checked, result_of, summary_of, write_page
+from controlplane.demo_scenario import Scenario, scenario_of
+from controlplane.live_model import ViewModel
+from controlplane.sim.cloud_ledger import read_ledger
+from controlplane.sim.run import RunResult
+from controlplane.traces import data_folders
+
+FRAME_SECONDS = 0.2
+LISTEN_SECONDS = 1.0
+SETTLE_SECONDS = 3.0
+# So much wall time after its end the week is over even if its last observation never came.
+OVERTIME_SECONDS = 3.0
+CLOUD_GRACE_SECONDS = 600.0
+INTERRUPTED = 130
+
+
+class View(Protocol):
+    """How the demo is shown while it runs."""
+
+    def __enter__(self) -> Self:
+        """Take the terminal."""
+        ...
+
+    def __exit__(self, *_: object) -> None:
+        """Give the terminal back."""
+        ...
+
+    def show(self, model: ViewModel, compared: Sequence[RunResult], age_seconds: float) -> None:
+        """Show where the demo stands; `age_seconds` is the age of this process."""
+        ...
+
+
+@dataclass(slots=True)
+class Played:
+    """What a demo leaves behind when its plane is down."""
+
+    model: ViewModel
+    compared: tuple[RunResult, ...] = ()
+    checks: LedgerChecks = field(default_factory=lambda: LedgerChecks(0, 0))
+    ledger: Path | None = None
+    over: bool = False
+
+
+def play(folder: Path, seconds: float, *, headless: bool) -> int:
+    """Play the week in `seconds` of wall time and return the exit code."""
+    started = time.monotonic() - process_age_seconds()
+    scenario = scenario_of(data_folders(environment_variables()), seconds)
+    print(f"demand: {scenario.title}; the week takes {seconds:g} s", flush=True)
+    view: View = PlainLines() if headless else _live_view(scenario, seconds)
+    played = asyncio.run(_play(scenario, folder, view, started))
+    if not played.over:
+        print(f"stopped in the middle; go on with: tidegate demo --resume --folder {folder}", flush=True)
+        return INTERRUPTED
+    return _sum_up(played, scenario, folder, headless=headless)
+
+
+def _live_view(scenario: Scenario, seconds: float) -> View:
+    from controlplane.live import LiveView
+
+    return LiveView(scenario.title, scenario.start_unix, scenario.end_unix, seconds, synthetic=scenario.synthetic)
+
+
+async def _play(scenario: Scenario, folder: Path, view: View, started: float) -> Played:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(name, stopping.set)
+    settings = Settings(
+        fleets=(scenario.fleet,),
+        folder=folder,
+        replays=(scenario.replay,),
+        cloud=scenario.cloud,
+        cloud_seconds=(scenario.end_unix - scenario.start_unix) / scenario.replay.speed + CLOUD_GRACE_SECONDS,
+    )
+    played = Played(ViewModel(scenario.fleet, scenario.start_unix))
+    async with running(settings) as plane:
+        played.ledger = plane.cloud_ledger
+        watching = [
+            asyncio.ensure_future(_listen(plane.client, stream, subjects, played.model.hear))
+            for stream, subjects in _subjects(scenario.fleet.name).items()
+        ]
+        comparing = asyncio.ensure_future(computed_apart(folder / "comparisons.log"))
+        try:
+            played.over = await _watch(scenario, plane, played, view, stopping, (comparing, *watching), started)
+            if played.over:
+                played.compared = await comparing
+                played.checks = await _settled(played)
+        finally:
+            for task in (comparing, *watching):
+                task.cancel()
+            await asyncio.gather(comparing, *watching, return_exceptions=True)
+    return played
+
+
+def _subjects(fleet: str) -> dict[str, list[str]]:
+    """Return what the view listens to, by stream. Ticks are left out: their decisions say all that they do."""
+    inputs = [subject for subject in input_subjects_of(fleet) if subject != TICK]
+    return {INPUTS_STREAM: inputs, OUTPUTS_STREAM: [DECISION.format(fleet=fleet), ACTUATION.format(fleet=fleet, offer="*")]}
+
+
+async def _listen(client: Client, stream: str, subjects: Sequence[str], hear: Callable[[Event], None]) -> None:
+    """Hear a stream from its start, so that a resumed demo shows the whole week, until cancelled."""
+    reader = OrderedReader(client, stream, subjects, 0, "tidegate-demo-view")
+    try:
+        while True:
+            for message in await reader.next_batch(wait_seconds=LISTEN_SECONDS):
+                event = decode(message.subject, message.data)
+                if isinstance(event, Event):
+                    hear(event)
+    finally:
+        await reader.close()
+
+
+async def _watch(
+    scenario: Scenario,
+    plane: Plane,
+    played: Played,
+    view: View,
+    stopping: asyncio.Event,
+    tasks: Sequence[asyncio.Future[tuple[RunResult, ...]] | asyncio.Future[None]],
+    started: float,
+) -> bool:
+    """Show the demo until the week is over (True) or somebody stops it (False)."""
+    comparing = tasks[0]
+    with view:
+        while not stopping.is_set():
+            compared = comparing.result() if comparing.done() else None
+            view.show(played.model, compared or (), time.monotonic() - started)
+            for task in tasks[1:]:
+                if task.done():
+                    task.result()
+            if plane.server is not None and plane.server.gave_up.is_set():
+                raise TidegateError(f"the embedded nats-server does not stay up; see {plane.server.log_file}")
+            if _is_over(scenario, plane, played.model):
+                return True
+            await asyncio.sleep(FRAME_SECONDS)
+    return False
+
+
+def _is_over(scenario: Scenario, plane: Plane, model: ViewModel) -> bool:
+    last = scenario.end_unix - scenario.replay.interval_seconds / 2
+    if model.rows and model.rows[-1].time_unix >= last:
+        return True
+    return plane.clock.now() >= scenario.end_unix + OVERTIME_SECONDS * scenario.replay.speed
+
+
+async def _settled(played: Played) -> LedgerChecks:
+    """Judge the ledger once what is on its way has arrived: an order in flight is in the ledger before anyone can count it."""
+    give_up = time.monotonic() + SETTLE_SECONDS
+    while True:
+        checks = checked(read_ledger(played.ledger) if played.ledger else (), played.model)
+        if checks.clean or time.monotonic() >= give_up:
+            return checks
+        await asyncio.sleep(FRAME_SECONDS)
+
+
+def _sum_up(played: Played, scenario: Scenario, folder: Path, *, headless: bool) -> int:
+    """Print the summary, write the report and return the exit code."""
+    if not played.model.rows or played.ledger is None:
+        print("the week is over and nothing of it was seen; leave out --resume to play it anew", flush=True)
+        return 1
+    results = (result_of(played.model, scenario, read_ledger(played.ledger)), *played.compared)
+    console = Console(width=120) if headless else Console()
+    console.print(summary_of(results, scenario.fleet.slo.attainment))
+    page = folder / "report.html"
+    write_page(page, results, played.model, scenario, played.checks)
+    totals = played.model.totals
+    print(f"{totals.observations:,} observations, {totals.decisions:,} decisions, {totals.scale_events:,} changes of a target")
+    print(f"the cloud's ledger: {played.checks}")
+    print(f"report: {page}", flush=True)
+    return 0 if played.checks.clean else 1
+
+
+def process_age_seconds() -> float:
+    """Return how old this process is, 0 where the system does not say."""
+    try:
+        ticks = float(Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return 0.0

@@ -1,0 +1,140 @@
+"""What came of a demo: the supplier's own ledger judged and billed, a table for the terminal, and the HTML report.
+
+Owns the turning of a watched run into a `RunResult`, so that it is shown like any simulated one; it must not watch anything itself.
+`controlplane.sim.invariants` has the ledger's checks, `controlplane.sim.report` the report.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from controlplane.contracts.fleet import Tier
+from controlplane.contracts.units import SECONDS_PER_HOUR, format_duration, from_unix
+from controlplane.demo_scenario import Scenario
+from controlplane.live_model import ViewModel
+from controlplane.sim.cloud_ledger import Entry
+from controlplane.sim.cloud_model import Market, Replica
+from controlplane.sim.invariants import bought_twice, orphans
+from controlplane.sim.report import SUMMARY_COLUMNS, report_of, summary_rows
+from controlplane.sim.report_html import write_report
+from controlplane.sim.run import RunResult, Steps
+from controlplane.traces import Array
+
+LEDGER_NOTE = "Cost of floor and burst: the simulated cloud's own ledger; spill: what was spilled, at the policy's price."
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerChecks:
+    """What must be zero in the supplier's ledger, whoever died in between."""
+
+    bought_twice: int
+    orphans: int
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was bought twice or forgotten."""
+        return self.bought_twice == 0 and self.orphans == 0
+
+    def __str__(self) -> str:
+        """Say it as the demo prints it."""
+        return f"bought twice: {self.bought_twice}, orphans: {self.orphans}"
+
+
+def checked(ledger: Sequence[Entry], model: ViewModel) -> LedgerChecks:
+    """Judge a ledger against what the control plane says it holds."""
+    counted: Mapping[tuple[str, str], int] = {(model.fleet.name, offer): count for offer, count in model.held().items()}
+    return LedgerChecks(len(bought_twice(ledger)), sum(orphans(ledger, counted).values()))
+
+
+def result_of(model: ViewModel, scenario: Scenario, ledger: Sequence[Entry]) -> RunResult:
+    """Return the watched run as a result, billed by the ledger up to its newest interval."""
+    market = Market.replayed(ledger)
+    until = model.rows[-1].time_unix
+    fleet, totals = model.fleet, model.totals
+    rented = sum(replica.bill_usd(until) for replica in market.replicas.values())
+    hours = {offer.name: _held_hours(market, offer.name, until) for offer in fleet.offers}
+    table = np.array(model.rows, dtype=np.float64).T
+    time, seconds, demand, backlog, on_time, late, spilled, floor, burst = table[:9]
+    return RunResult(
+        name="tidegate",
+        fleet=fleet.name,
+        workload=scenario.title,
+        synthetic=scenario.synthetic,
+        seconds=until - scenario.start_unix,
+        offered=totals.offered,
+        on_time=totals.on_time,
+        late=totals.late,
+        spilled=totals.spilled,
+        cost_usd_by_tier={
+            Tier.FLOOR.value: market.bill_usd(until) - rented,
+            Tier.BURST.value: rented,
+            Tier.SPILL.value: model.spill_usd,
+        },
+        replica_hours_by_offer=hours,
+        gpu_hours=sum(hours[offer.name] * offer.gpus_per_replica for offer in fleet.offers),
+        scale_events=totals.scale_events,
+        decisions=totals.decisions,
+        steps=Steps(time, demand, backlog, on_time * seconds, late * seconds, spilled, floor, burst, table[9:12].sum(axis=0)),
+        lines=tuple(model.lines),
+    )
+
+
+def _held_hours(market: Market, offer: str, until_unix: float) -> float:
+    return sum(_held_seconds(replica, until_unix) for replica in market.replicas.values() if replica.offer == offer) / SECONDS_PER_HOUR
+
+
+def _held_seconds(replica: Replica, until_unix: float) -> float:
+    ends = [end for end in (until_unix, replica.released_unix, replica.lease.interrupted_unix) if end is not None]
+    return max(0.0, min(ends) - replica.requested_unix)
+
+
+def summary_of(results: Sequence[RunResult], attainment: float) -> Table:
+    """Return the comparison with one column per autoscaler, so that it fits eighty columns."""
+    first = results[0]
+    title = f"{format_duration(round(first.seconds / 300.0) * 300.0)} of {first.workload}"
+    table = Table(title=title, title_justify="left", header_style="bold", title_style="bold", caption=LEDGER_NOTE, caption_justify="left")
+    rows = summary_rows(results)
+    table.add_column("")
+    for result in results:
+        table.add_column(result.name, justify="right", style="bold" if result is first else "")
+    for place, label in enumerate(SUMMARY_COLUMNS[1:], start=1):
+        missed = label == "within SLO"
+        cells = [
+            Text(row[place], style="red" if missed and result.attainment < attainment else "")
+            for row, result in zip(rows, results, strict=True)
+        ]
+        table.add_row(label, *cells)
+    return table
+
+
+def write_page(path: Path, results: Sequence[RunResult], model: ViewModel, scenario: Scenario, checks: LedgerChecks) -> None:
+    """Write the HTML report."""
+    first = scenario.fleet.launches[0] if scenario.fleet.launches else None
+    announced = f" Announced to the forecaster: {first.name}, from {from_unix(first.starts_unix):%a %d %b %H:%M} UTC." if first else ""
+    notes = (
+        f"Demand: {scenario.title}.{announced}",
+        f"{LEDGER_NOTE} The cost curve is the watcher's own estimate. Ledger: {checks}.",
+        "The comparisons are simulated on the same demand, decision interval, prices, lead times, failures and stock.",
+    )
+    report = report_of(
+        results,
+        title="tidegate demo",
+        unit="requests",
+        attainment=scenario.fleet.slo.attainment,
+        notes=notes,
+        band=_band_of(model, results[0].steps.time_unix),
+    )
+    write_report(report, path)
+
+
+def _band_of(model: ViewModel, time_unix: Array) -> tuple[Array, Array, str] | None:
+    """Return the band that was forecast for each moment a lead time before it; None before there is one."""
+    if len(model.bands) < 2:
+        return None
+    made_for = np.array([band.time_unix for band in model.bands])
+    low, high = (np.interp(time_unix, made_for, [getattr(band, name) for band in model.bands]) for name in ("low", "high"))
+    return low, high, f"forecast {format_duration(model.lead_seconds)} ahead, 10–90 %"
