@@ -1,7 +1,7 @@
 """Hard limits on money: what is rented and what is spilled stay within USD per hour and USD per day, and never fail open.
 
 Owns what a target commits to, which replicas give way, and the spill allowance that is left. Prices are never guessed low: an unknown
-price counts as its ceiling, and without one as infinite. Go on to `policies.guard` for the other bounds.
+price counts as its ceiling, and without one as more than any budget. Go on to `policies.guard` for the other bounds.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,8 @@ SECONDS_PER_HOUR = 3600.0
 SECONDS_PER_DAY = 86400.0
 ROUNDING_USD = 1e-9
 WAVE_MULTIPLE = 100.0
+# What a replica counts for that nobody can price: more than any budget, and still a number that a snapshot can carry.
+UNKNOWN_USD_PER_HOUR = 1e9
 
 
 def rented(view: View) -> list[OfferView]:
@@ -27,11 +29,11 @@ def rented(view: View) -> list[OfferView]:
 
 
 def price_of(seen: OfferView) -> float:
-    """Return an offer's USD per replica-hour: the live price or the policy's, else its ceiling; infinite where nobody knows."""
+    """Return an offer's USD per replica-hour: the live price or the policy's, else its ceiling, else `UNKNOWN_USD_PER_HOUR`."""
     for price in (seen.usd_per_replica_hour, seen.offer.ceiling_usd_per_replica_hour, seen.offer.usd_per_replica_hour):
         if price is not None:
             return price
-    return inf
+    return UNKNOWN_USD_PER_HOUR
 
 
 def burst_usd_per_hour(targets: Targets, view: View) -> float:
@@ -74,7 +76,7 @@ def _give_way(result: Targets, seen: OfferView, least: int, usd_each: float, ove
     name, count = seen.offer.name, result[seen.offer.name]
     if over_usd <= ROUNDING_USD or count <= least or usd_each <= 0.0:
         return
-    needed = count if inf in (usd_each, over_usd) else min(ceil((over_usd - ROUNDING_USD) / usd_each), count)
+    needed = min(ceil((over_usd - ROUNDING_USD) / usd_each), count)
     result[name] = count - min(lots_up(needed, seen.offer), count - least)
 
 

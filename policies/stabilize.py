@@ -92,7 +92,9 @@ def limit_steps(targets: Targets, view: View, memory: Memory) -> Staged:
         if wanted > most:
             return ask_less(targets, view.offers, max(most, have)), (Reason.STEP_LIMITED,)
     if wanted < have and _limits(behavior.scale_down):
-        least = _furthest(behavior.scale_down, now, have, memory.changes, -1, _smallest_lot(view.offers))
+        last = sum(min(memory.targets.get(seen.offer.name, seen.held), seen.held) for seen in view.offers)
+        last = last if any(change.removed for change in memory.changes) else have
+        least = _furthest(behavior.scale_down, now, last, memory.changes, -1, _smallest_lot(view.offers))
         if wanted < least:
             return keep_more(targets, view.offers, least), (Reason.STEP_LIMITED,)
     return targets, ()

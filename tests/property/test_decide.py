@@ -1,0 +1,310 @@
+"""What holds of every decision, whatever the world does: bounds, budgets, doubt, holds, steps, order, determinism.
+
+Worlds are drawn small and whole: fleets of one to four offers with any limits, any forecast, any history of what the pools did.
+The long profile (HYPOTHESIS_PROFILE=long) draws 10,000 of each.
+"""
+
+from dataclasses import replace
+from itertools import pairwise
+from math import isfinite
+
+import numpy as np
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from controlplane.contracts.fleet import Behavior, Budget, Direction, Fleet, Offer, Select, Spill, StepKind, StepLimit, Tier
+from policies.budget import burst_usd_per_hour
+from policies.decide import decide, desire, start_memory
+from policies.layers import Worth, grid_of, kept, started
+from policies.stabilize import young
+from policies.view import Memory, OfferView, Outlook, View
+from tests.unit.decide_stories import HORIZONS, QUANTILES, START, fleet_of
+
+SPANS = st.sampled_from([0.0, 60.0, 300.0, 600.0])
+LOTS = st.sampled_from([1, 1, 1, 4, 8])
+PRICES = st.sampled_from([None, 0.0, 1.0, 20.0, 36.0, 48.0, 90.0])
+
+
+def offers(index: int, lots: st.SearchStrategy[int] = LOTS) -> st.SearchStrategy[Offer]:
+    """Return offers by index, so that names differ."""
+    return st.builds(
+        Offer,
+        name=st.just(f"offer-{index}"),
+        tier=st.sampled_from([Tier.FLOOR, Tier.BURST, Tier.BURST]),
+        capacity_per_second=st.sampled_from([5.0, 10.0, 25.0]),
+        min_replicas=st.integers(0, 3),
+        max_replicas=st.integers(3, 40),
+        usd_per_replica_hour=PRICES,
+        lead_time_seconds=st.sampled_from([0.0, 30.0, 480.0, 1800.0, 3600.0]),
+        hold_seconds=st.sampled_from([0.0, 600.0, 3600.0]),
+        replicas_per_lot=lots,
+        opportunity_usd_per_replica_hour=st.sampled_from([0.0, 0.0, 20.0]),
+        ceiling_usd_per_replica_hour=st.sampled_from([None, 100.0]),
+        scale_up_cooldown_seconds=SPANS,
+        scale_down_cooldown_seconds=SPANS,
+    )
+
+
+STEP_LIMITS = st.builds(StepLimit, st.sampled_from(list(StepKind)), st.integers(1, 100), st.sampled_from([15.0, 60.0, 900.0]))
+DIRECTIONS = st.builds(
+    Direction, SPANS, st.sampled_from([0.0, 0.1]), st.lists(STEP_LIMITS, max_size=2).map(tuple), st.sampled_from([Select.MAX, Select.MIN])
+)
+BUDGETS = st.builds(Budget, st.sampled_from([None, 0.0, 100.0, 500.0]), st.sampled_from([None, 0.0, 50.0, 1000.0]))
+SPILLS = st.one_of(st.none(), st.builds(Spill, st.just("hosted"), st.sampled_from([0.0, 0.003, 0.01]), st.sampled_from([None, 0.0, 50.0])))
+
+
+@st.composite
+def fleets(draw: st.DrawFn) -> Fleet:
+    """Return fleets with any limits."""
+    count = draw(st.integers(1, 4))
+    made = fleet_of(
+        *(draw(offers(index)) for index in range(count)),
+        spill=draw(SPILLS),
+        behavior=draw(st.builds(Behavior, DIRECTIONS, DIRECTIONS)),
+        budget=draw(BUDGETS),
+        max_total_replicas=draw(st.sampled_from([None, None, 0, 10])),
+    )
+    return replace(made, slo=replace(made.slo, attainment=draw(st.sampled_from([0.9, 0.99, 0.999, 1.0]))))
+
+
+@st.composite
+def outlooks(draw: st.DrawFn) -> Outlook:
+    """Return any forecast: levels by horizon, and a spread that rises along the quantiles."""
+    knots = draw(st.lists(st.floats(0.0, 500.0), min_size=1, max_size=6))
+    level = np.array(knots)[np.arange(len(HORIZONS)) * len(knots) // len(HORIZONS)]
+    spread = draw(st.floats(0.0, 2.0))
+    demand = level[:, None] * np.exp(spread * (QUANTILES[None, :] - 0.5))
+    return Outlook(HORIZONS, QUANTILES, demand, np.maximum.accumulate(demand, axis=0))
+
+
+@st.composite
+def views(draw: st.DrawFn, fleet: Fleet, now: float = START, **fixed: object) -> View:
+    """Return the world at one instant: any pools, prices, stock, doubts and alerts."""
+    seen = tuple(
+        OfferView(
+            offer,
+            draw(st.integers(0, 20)),
+            draw(st.integers(0, 5)),
+            draw(st.one_of(st.just(offer.usd_per_replica_hour), PRICES)),
+            draw(st.one_of(st.none(), st.integers(0, 5))),
+            draw(st.sampled_from([False, False, True])),
+        )
+        for offer in fleet.offers
+    )
+    world: dict[str, object] = {
+        "demand_per_second": draw(st.one_of(st.none(), st.floats(0.0, 500.0))),
+        "demand_age_seconds": draw(st.sampled_from([0.0, 15.0, 121.0, 1e6])),
+        "backlog": draw(st.sampled_from([0.0, 0.0, 1000.0])),
+        "late_share": draw(st.one_of(st.none(), st.floats(0.0, 1.0))),
+        "spilled_per_second": draw(st.one_of(st.none(), st.floats(0.0, 100.0))),
+        "lift_replicas": draw(st.sampled_from([0, 0, 3])),
+        "implausible": draw(st.booleans()),
+        "frozen": draw(st.sampled_from([False, False, False, True])),
+        "poke": draw(st.booleans()),
+    }
+    return View(now, fleet, seen, draw(st.one_of(st.none(), outlooks())), **{**world, **fixed})  # type: ignore[arg-type]
+
+
+@st.composite
+def histories(draw: st.DrawFn, length: int = 4, **fixed: object) -> tuple[View, Memory]:
+    """Return a world and the memory that some decisions before it left."""
+    fleet = draw(fleets())
+    memory, now = start_memory(START), START
+    for _ in range(draw(st.integers(0, length))):
+        _, memory = decide(draw(views(fleet, now, **fixed)), memory)
+        now += draw(st.sampled_from([1.0, 15.0, 60.0, 3600.0]))
+    return draw(views(fleet, now, **fixed)), memory
+
+
+@given(histories())
+def test_targets_stay_within_limits_stock_and_ceiling(world: tuple[View, Memory]) -> None:
+    view, memory = world
+    verdict, _ = decide(view, memory)
+    frozen = view.frozen
+    for seen in view.offers:
+        target = verdict.targets[seen.offer.name]
+        assert target >= 0
+        if frozen:
+            assert target == seen.held
+            continue
+        assert target <= seen.offer.max_replicas
+        if seen.stock is not None:
+            assert target <= seen.held + seen.stock
+        if seen.unavailable or (seen.usd_per_replica_hour is None and seen.offer.tier is Tier.BURST):
+            assert target <= seen.held
+        if target > seen.held:
+            assert target % seen.offer.replicas_per_lot == 0
+    ceiling = view.fleet.guard.max_total_replicas
+    assert frozen or ceiling is None or sum(verdict.targets.values()) <= ceiling
+
+
+@given(histories())
+def test_nothing_is_ever_infinite_or_nan(world: tuple[View, Memory]) -> None:
+    verdict, memory = decide(*world)
+    assert isfinite(verdict.spill_per_second)
+    assert verdict.spill_per_second >= 0.0
+    assert memory.miss_multiple is not None
+    assert isfinite(memory.miss_multiple)
+    assert memory.spent_usd_today >= 0.0
+    assert all(isinstance(target, int) for target in verdict.targets.values())
+
+
+@given(histories())
+def test_an_hours_budget_is_never_exceeded_but_by_holds_that_run(world: tuple[View, Memory]) -> None:
+    view, memory = world
+    limit = view.fleet.guard.budget.usd_per_hour
+    assume(limit is not None and not view.frozen)
+    verdict, after = decide(view, memory)
+    holds = {seen.offer.name: min(young(seen, view.now_unix, after), seen.held) for seen in view.offers}
+    spent = burst_usd_per_hour(verdict.targets, view)
+    spilled = verdict.spill_per_second * view.fleet.spill.usd_per_unit * 3600.0 if view.fleet.spill else 0.0
+    assert spent + spilled <= max(limit or 0.0, burst_usd_per_hour(holds, view)) + 1e-6
+
+
+@given(histories())
+def test_a_days_budget_once_spent_buys_and_spills_nothing(world: tuple[View, Memory]) -> None:
+    view, memory = world
+    limit = view.fleet.guard.budget.usd_per_day
+    assume(limit is not None and not view.frozen)
+    verdict, after = decide(view, memory)
+    assume(after.spent_usd_today >= (limit or 0.0))
+    for seen in view.offers:
+        if seen.offer.tier is Tier.BURST and (seen.usd_per_replica_hour or 0.0) > 0.0:
+            assert verdict.targets[seen.offer.name] <= young(seen, view.now_unix, after)
+    if view.fleet.spill is not None and view.fleet.spill.usd_per_unit > 0.0:
+        assert verdict.spill_per_second == 0.0
+
+
+@given(histories())
+def test_doubt_never_shrinks_but_for_ceiling_and_budget(world: tuple[View, Memory]) -> None:
+    view, memory = world
+    assume(view.poke or view.implausible or view.demand_age_seconds > view.fleet.guard.stale_after_seconds)
+    fleet = replace(view.fleet, guard=replace(view.fleet.guard, budget=Budget(), max_total_replicas=None))
+    verdict, _ = decide(replace(view, fleet=fleet), memory)
+    for seen in view.offers:
+        lot = seen.offer.replicas_per_lot
+        assert verdict.targets[seen.offer.name] >= min(seen.held, seen.offer.max_replicas // lot * lot)
+
+
+@given(histories())
+def test_a_running_hold_is_kept_but_for_ceilings(world: tuple[View, Memory]) -> None:
+    view, memory = world
+    assume(view.fleet.guard.max_total_replicas is None)
+    verdict, after = decide(view, memory)
+    for seen in view.offers:
+        most = seen.offer.max_replicas // seen.offer.replicas_per_lot * seen.offer.replicas_per_lot
+        assert verdict.targets[seen.offer.name] >= min(young(seen, view.now_unix, after), seen.held, most)
+
+
+@given(histories())
+def test_the_same_again_gives_the_same(world: tuple[View, Memory]) -> None:
+    view, memory = world
+    first, second = decide(view, memory), decide(view, memory)
+    assert first == second
+
+
+@given(histories(late_share=None))
+def test_asking_twice_at_once_changes_nothing_and_pays_nothing(world: tuple[View, Memory]) -> None:
+    """A repeated tick with the same picture: the same targets, no further step, no second hold, no second bill."""
+    view, memory = world
+    first, once = decide(view, memory)
+    second, twice = decide(view, once)
+    assert twice.spent_usd_today == once.spent_usd_today
+    assert all(young(seen, view.now_unix, twice) == young(seen, view.now_unix, once) for seen in view.offers)
+    if view.fleet.guard.budget.usd_per_day is None:
+        assert second.targets == first.targets
+
+
+@given(histories(), st.randoms(use_true_random=False))
+def test_the_order_of_offers_never_matters(world: tuple[View, Memory], random: object) -> None:
+    view, memory = world
+    shuffled = list(view.offers)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    here, _ = decide(view, memory)
+    there, _ = decide(replace(view, offers=tuple(shuffled)), memory)
+    assert here.targets == there.targets
+    assert abs(here.spill_per_second - there.spill_per_second) <= 1e-9 * (1.0 + here.spill_per_second)
+
+
+@given(histories(frozen=False, lift_replicas=0, poke=False), st.floats(1.0, 5.0))
+def test_more_demand_never_asks_for_less_of_one_offer(world: tuple[View, Memory], factor: float) -> None:
+    """Of the layers of one offer: of several with different sizes and prices only the capacity of equals can be compared."""
+    view, _ = world
+    assume(view.outlook is not None)
+    outlook = view.outlook
+    assert outlook is not None
+    more = replace(outlook, demand=outlook.demand * factor, peak=outlook.peak * factor)
+    worth = Worth(0.003)
+    for seen in view.offers:
+        low, high = grid_of(outlook), grid_of(more)
+        assert kept(seen, low, 0.0, worth) <= kept(seen, high, 0.0, worth)
+        assert started(seen, low, 0.0, worth, 40) <= started(seen, high, 0.0, worth, 40)
+
+
+@given(outlooks(), st.floats(1.0, 5.0), st.data())
+def test_more_demand_never_asks_for_less_of_equals(outlook: Outlook, factor: float, data: st.DataObject) -> None:
+    """The whole fleet, where replicas of all offers carry the same: whatever their prices and leads, the total never falls."""
+    count = data.draw(st.integers(1, 4))
+    same = [replace(data.draw(offers(index, st.just(1))), capacity_per_second=10.0) for index in range(count)]
+    view = data.draw(views(fleet_of(*same), demand_age_seconds=0.0, backlog=0.0))
+    more = replace(outlook, demand=outlook.demand * factor, peak=outlook.peak * factor)
+    memory = Memory(miss_multiple=100.0)
+    low, _ = desire(replace(view, outlook=outlook), memory)
+    high, _ = desire(replace(view, outlook=more), memory)
+    assert sum(low.values()) <= sum(high.values())
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 400.0), st.sampled_from([5.0, 15.0, 60.0])), min_size=2, max_size=12), DIRECTIONS, DIRECTIONS)
+def test_step_limits_and_cooldowns_are_kept_over_time(told: list[tuple[float, float]], up: Direction, down: Direction) -> None:
+    """In a world that obeys at once, no total is further from that at a period's start than its widest limit allows."""
+    offer = Offer("only", Tier.BURST, 10.0, 0, 60, 36.0, 0.0, scale_up_cooldown_seconds=30.0, scale_down_cooldown_seconds=60.0)
+    fleet = fleet_of(offer, behavior=Behavior(up, down))
+    memory, now, held, moves = start_memory(START), START, 10, [(float("-inf"), 10)]
+    for demand, seconds in told:
+        level = np.full((len(HORIZONS), len(QUANTILES)), demand)
+        view = View(now, fleet, (OfferView(offer, held, 0, 36.0),), Outlook(HORIZONS, QUANTILES, level, level), demand, 0.0)
+        verdict, memory = decide(view, memory)
+        held = verdict.targets["only"]
+        moves.append((now, held))
+        now += seconds
+    ups = [at for (at, new), (_, old) in zip(moves[1:], moves, strict=False) if new > old]
+    downs = [at for (at, new), (_, old) in zip(moves[1:], moves, strict=False) if new < old]
+    assert all(later - earlier >= 30.0 for earlier, later in pairwise(ups))
+    assert all(later - earlier >= 60.0 for earlier, later in pairwise(downs))
+    for side, sign in ((up, 1), (down, -1)):
+        if not side.steps or any(step.kind is not StepKind.REPLICAS for step in side.steps):
+            continue
+        for (_, old), (at, new) in pairwise(moves):
+            starts = [next(held for when, held in reversed(moves) if when <= at - step.period_seconds) for step in side.steps]
+            furthest = max(sign * start + step.value for start, step in zip(starts, side.steps, strict=True))
+            assert sign * (new - old) <= 0 or sign * new <= max(furthest, sign * old + 1)
+
+
+@given(histories(length=8))
+def test_memory_stays_bounded(world: tuple[View, Memory]) -> None:
+    _, memory = decide(*world)
+    assert len(memory.recommendations) <= 66
+    assert len(memory.changes) <= 66
+    assert all(len(cohorts) <= 66 for cohorts in memory.cohorts.values())
+    names = {seen.offer.name for seen in world[0].offers}
+    assert set(memory.targets) == names
+    assert set(memory.raised_unix) | set(memory.lowered_unix) <= names
+
+
+@given(histories())
+def test_cohorts_are_what_is_held(world: tuple[View, Memory]) -> None:
+    view, memory = world
+    _, after = decide(view, memory)
+    for seen in view.offers:
+        if seen.offer.hold_seconds > 0.0:
+            assert sum(cohort.replicas for cohort in after.cohorts[seen.offer.name]) == seen.held
+
+
+@given(histories())
+def test_a_snapshot_of_memory_decides_as_if_nothing_had_happened(world: tuple[View, Memory]) -> None:
+    from pydantic import TypeAdapter
+
+    view, memory = world
+    adapter = TypeAdapter(Memory)
+    again = adapter.validate_json(adapter.dump_json(memory))
+    assert decide(view, again)[0] == decide(view, memory)[0]

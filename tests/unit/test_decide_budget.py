@@ -1,0 +1,132 @@
+"""Hard limits on money, as stories: 36 USD per replica-hour, so ten replicas are 360 USD an hour; spill costs three times as much."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controlplane.contracts.events import Reason
+from controlplane.contracts.fleet import Budget
+from policies.budget import committed_usd
+from policies.decide import decide, start_memory
+from policies.view import Cohort, Memory
+from tests.unit.decide_stories import BURST, BURST_USD, DAY, DEARER, HOUR, RESERVED, SPILL_USD, START, flat, fleet_of, view_of
+
+QUICK = replace(BURST, hold_seconds=0.0)
+
+
+@pytest.mark.parametrize(
+    ("usd_per_hour", "demand", "ready", "target", "spill"),
+    [
+        (720.0, 100.0, 0, 10, 360.0 / (SPILL_USD * HOUR)),
+        (360.0, 100.0, 0, 10, 0.0),
+        (359.0, 100.0, 0, 9, 35.0 / (SPILL_USD * HOUR)),
+        (100.0, 100.0, 10, 2, 28.0 / (SPILL_USD * HOUR)),
+        (0.0, 100.0, 10, 0, 0.0),
+    ],
+)
+def test_an_hours_budget_covers_burst_and_spill(usd_per_hour: float, demand: float, ready: int, target: int, spill: float) -> None:
+    fleet = fleet_of(QUICK, budget=Budget(usd_per_hour=usd_per_hour))
+    verdict, _ = decide(view_of(fleet, flat(demand), {"burst": ready}), start_memory(START))
+    assert verdict.targets == {"burst": target}
+    assert verdict.spill_per_second == pytest.approx(spill)
+    assert (Reason.SPILL_OPEN if spill else Reason.SPILL_CLOSED) in verdict.reasons
+
+
+def test_the_floor_is_not_in_the_budget() -> None:
+    verdict, _ = decide(view_of(fleet_of(RESERVED, QUICK, budget=Budget(usd_per_hour=0.0)), flat(100.0)), start_memory(START))
+    assert verdict.targets == {"reserved": 4, "burst": 0}
+
+
+def test_what_is_new_gives_way_before_what_is_held_and_the_dearest_first() -> None:
+    fleet = fleet_of(QUICK, replace(DEARER, hold_seconds=0.0), budget=Budget(usd_per_hour=5 * 36.0 + 3 * 48.0))
+    view = view_of(fleet, flat(140.0), {"burst": 5, "dearer": 4}, stock={"burst": 3})
+    assert decide(view, start_memory(START))[0].targets == {"burst": 5, "dearer": 3}
+
+
+def test_replicas_within_their_hold_are_paid_for_and_stay() -> None:
+    fleet = fleet_of(BURST, budget=Budget(usd_per_hour=72.0))
+    memory = replace(start_memory(START), cohorts={"burst": (Cohort(START - HOUR, 3), Cohort(START - 60.0, 4))})
+    verdict, _ = decide(view_of(fleet, flat(100.0), {"burst": 7}), memory)
+    assert verdict.targets == {"burst": 4}
+    assert verdict.spill_per_second == 0.0
+
+
+@pytest.mark.parametrize(
+    ("prices", "offer", "target"),
+    [
+        ({"burst": 50.0}, {}, 7),
+        ({"burst": None}, {"usd_per_replica_hour": None, "ceiling_usd_per_replica_hour": 90.0}, 0),
+        ({"burst": 90.0}, {"usd_per_replica_hour": None, "ceiling_usd_per_replica_hour": 90.0}, 4),
+    ],
+    ids=["the live price counts", "without any price nothing is bought", "the view puts the ceiling for an unknown price"],
+)
+def test_an_unknown_price_counts_as_its_ceiling(prices: dict[str, float | None], offer: dict[str, Any], target: int) -> None:
+    fleet = fleet_of(replace(QUICK, **offer), budget=Budget(usd_per_hour=360.0))
+    assert decide(view_of(fleet, flat(100.0), prices=prices), start_memory(START))[0].targets == {"burst": target}
+
+
+def test_an_offer_that_nobody_can_price_is_let_go_under_a_budget_and_spill_closes() -> None:
+    fleet = fleet_of(replace(QUICK, usd_per_replica_hour=None), budget=Budget(usd_per_hour=360.0, usd_per_day=1000.0))
+    verdict, _ = decide(view_of(fleet, flat(100.0), {"burst": 10}), replace(start_memory(START), spent_usd_today=1.0))
+    assert verdict.targets == {"burst": 0}
+
+
+@pytest.mark.parametrize(
+    ("spent", "ready", "target"),
+    [
+        (0.0, 0, 10),
+        (1000.0 - 30.0, 0, 5),
+        (1000.0 - 6.0, 0, 1),
+        (1000.0 - 5.9, 0, 0),
+        (1000.0 - 6.0, 10, 10),
+        (1000.0 - 3.0, 10, 5),
+        (1000.0, 10, 0),
+    ],
+)
+def test_a_days_budget_charges_the_minimum_hold_at_the_request(spent: float, ready: int, target: int) -> None:
+    """A new replica commits ten minutes, 6 USD; a held one the minute until the decision expires, 0.60 USD."""
+    fleet = fleet_of(BURST, budget=Budget(usd_per_day=1000.0), spill=None)
+    old = {"burst": (Cohort(START - HOUR, ready),)} if ready else {}
+    memory = replace(start_memory(START), spent_usd_today=spent, cohorts=old)
+    assert decide(view_of(fleet, flat(100.0), {"burst": ready}), memory)[0].targets == {"burst": target}
+
+
+def test_a_hold_that_runs_stays_reserved_after_it_is_asked_for() -> None:
+    """12 USD left: two replicas now. A minute later their holds still take 10.80 of the 10.80 that are left, so no third one."""
+    fleet = fleet_of(BURST, budget=Budget(usd_per_day=1000.0), spill=None)
+    memory = replace(start_memory(START), spent_usd_today=988.0)
+    first, memory = decide(view_of(fleet, flat(100.0)), memory)
+    second, memory = decide(view_of(fleet, flat(100.0), pending={"burst": 2}, minute=1), memory)
+    assert (first.targets, second.targets) == ({"burst": 2}, {"burst": 2})
+    assert memory.spent_usd_today == pytest.approx(989.2)
+    assert committed_usd({"burst": 2}, view_of(fleet, flat(100.0), {"burst": 2}, minute=1), memory) == pytest.approx(10.8)
+
+
+def test_a_new_day_starts_at_midnight_utc_and_pays_from_there() -> None:
+    fleet = fleet_of(QUICK, budget=Budget(usd_per_day=1000.0), spill=None)
+    view = view_of(fleet, flat(100.0), {"burst": 10}, minute=10 - 24 * 60)
+    memory = replace(start_memory(view.now_unix), metered_unix=START - DAY - 600.0, day=int(START // DAY) - 2, spent_usd_today=1000.0)
+    _, memory = decide(view, memory)
+    assert memory.spent_usd_today == pytest.approx(10 * BURST_USD / 6), "ten minutes of ten replicas, not twenty"
+
+
+@pytest.mark.parametrize(
+    ("reported", "spent"),
+    [(20.0, 20.0), (0.0, 0.0), (None, 50.0)],
+    ids=["as reported", "none", "unknown: all that was not ready for, as far as allowed"],
+)
+def test_spill_is_paid_for_even_where_nobody_reports_it(reported: float | None, spent: float) -> None:
+    fleet = fleet_of(QUICK, budget=Budget(usd_per_day=1e6))
+    memory = Memory(metered_unix=START, day=int(START // DAY), spill_per_second=80.0)
+    view = view_of(fleet, flat(100.0), {"burst": 5}, minute=60, spilled_per_second=reported)
+    _, memory = decide(view, memory)
+    assert memory.spent_usd_today == pytest.approx(5 * BURST_USD + spent * SPILL_USD * HOUR)
+
+
+def test_a_spent_budget_makes_layers_dearer_work_worth_a_miss() -> None:
+    """With spill closed by the budget, carried work is worth a miss, so the tail of demand is bought if money allows any."""
+    outlook = flat(100.0, 0.5)
+    open_, _ = decide(view_of(fleet_of(QUICK), outlook), start_memory(START))
+    closed, _ = decide(view_of(fleet_of(QUICK, spill=replace(fleet_of().spill, max_per_second=0.0)), outlook), start_memory(START))  # type: ignore[type-var]
+    assert (open_.targets["burst"], closed.targets["burst"]) == (12, 15)
