@@ -20,6 +20,7 @@ HPA_STABILIZATION_SECONDS = 300.0
 HPA_STEP_PODS = 4
 HPA_STEP_SHARE = 1.0
 DEFAULT_TARGET = 0.70
+DRAIN_SECONDS = 60.0
 
 
 class WindowMaximum:
@@ -43,7 +44,7 @@ class WindowMaximum:
 class Hpa:
     """`ceil(current x metric / target)` on offered work per capacity, counted in replicas of the burst offer.
 
-    Its metric is offered work, which does not saturate: the stronger choice for it than GPU utilization. Pending replicas count as
+    Its metric is offered and waiting work, which do not saturate: a stronger choice for it than utilization. Pending replicas count as
     replicas without load, as the HPA counts pods that are not ready. No metric: it stays where it is.
     """
 
@@ -67,10 +68,11 @@ class Hpa:
         now = frame.time.timestamp()
         elapsed = HPA_SYNC_SECONDS if self._before_unix is None else now - self._before_unix
         self._before_unix = now
-        if frame.demand is None:
+        load = load_of(frame)
+        if load is None:
             return answer(frame, {}, self._spill)
         current = held_capacity(self.fleet, frame) / self._unit
-        wanted = frame.demand / self._unit / self.target
+        wanted = load / self._unit / self.target
         if current > 0 and abs(wanted / current - 1.0) <= self.tolerance:
             wanted = current
         else:
@@ -157,6 +159,11 @@ def peak_minute(workload: Workload) -> float:
     offered = workload.offered_per_second
     rows = max(1, len(offered) // width)
     return float(offered[: rows * width].reshape(rows, -1).mean(axis=1).max()) if len(offered) >= width else float(offered.max())
+
+
+def load_of(frame: Frame) -> float | None:
+    """Return the load that a peer sees: offered work and what waits, to be drained within a minute, as requests in flight show both."""
+    return None if frame.demand is None else frame.demand + (frame.backlog or 0.0) / DRAIN_SECONDS
 
 
 def replica_capacity(fleet: Fleet) -> float:

@@ -1,7 +1,7 @@
 """The other autoscalers, from their documented algorithms and constants, each with one knob: the share of capacity they aim to use.
 
 Owns KEDA, Knative's KPA, Ray Serve, SkyServe, an AWS-like predictive policy and a Dynamo-like planner; it must not know a world.
-All see offered work, which does not saturate, and count pending replicas, so that none buys twice: their best case.
+All see offered and waiting work, which do not saturate, and count pending replicas, so that none buys twice: their best case.
 """
 
 import math
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from controlplane.contracts.events import Launch
 from controlplane.contracts.fleet import Fleet
 from controlplane.contracts.frame import DecisionLine, Frame
-from controlplane.sim.baselines_hpa import Hpa, WindowMaximum, held_capacity, replica_capacity
+from controlplane.sim.baselines_hpa import Hpa, WindowMaximum, held_capacity, load_of, replica_capacity
 from controlplane.sim.scaler import Scaler, ScalerFactory, answer, fill_offers, naive_spill
 
 HOUR = 3600.0
@@ -69,8 +69,8 @@ class Keda(Sized):
         """Answer one frame on the newest poll."""
         now = frame.time.timestamp()
         if self._polled is None or now - self._polled[0] >= self.POLL_SECONDS - 1e-6:
-            self._polled = (now, frame.demand or 0.0)
-        return self._hpa.decide(frame.model_copy(update={"demand": self._polled[1]}))
+            self._polled = (now, load_of(frame) or 0.0)
+        return self._hpa.decide(frame.model_copy(update={"demand": self._polled[1], "backlog": 0.0}))
 
 
 class Kpa(Sized):
@@ -90,9 +90,10 @@ class Kpa(Sized):
         """Answer one frame; its own mean is the panic window, which is never longer than a frame here."""
         now = frame.time.timestamp()
         passed = self.elapsed(now)
-        if frame.demand is None:
+        load = load_of(frame)
+        if load is None:
             return self.stay(frame)
-        stable, panic = self.replicas(self._window.push(now, frame.demand, passed)), self.replicas(frame.demand)
+        stable, panic = self.replicas(self._window.push(now, load, passed)), self.replicas(load)
         ready = max(1.0, sum(frame.ready.get(o.name, 0) * o.capacity_per_second for o in self.fleet.offers) / self.unit)
         stable = max(stable, math.floor(ready / self.MAX_SCALE_DOWN_RATE))
         if panic / ready >= self.PANIC_AT:
@@ -122,9 +123,10 @@ class Delayed(Sized):
         """Answer one frame."""
         now = frame.time.timestamp()
         passed = self.elapsed(now)
-        if frame.demand is None:
+        load = load_of(frame)
+        if load is None:
             return self.stay(frame)
-        wanted, current = self.replicas(self._window.push(now, frame.demand, passed)), self.held(frame)
+        wanted, current = self.replicas(self._window.push(now, load, passed)), self.held(frame)
         wish = (wanted > current + 1e-9) - (wanted < current - 1e-9)
         self._lasted = passed + (self._lasted if wish == self._wish else 0.0)
         self._wish = wish
@@ -166,12 +168,13 @@ class AwsPredictive(Sized):
         """Answer one frame."""
         now = frame.time.timestamp()
         passed = self.elapsed(now)
-        if frame.demand is None:
+        load = load_of(frame)
+        if load is None:
             return self.stay(frame)
         total = self._hours.setdefault(int((now - passed / 2) // HOUR), [0.0, 0.0])
-        total[0] += frame.demand * passed
+        total[0] += load * passed
         total[1] += passed
-        tracked = self._tracking.push(now, float(self.replicas(frame.demand)))
+        tracked = self._tracking.push(now, float(self.replicas(load)))
         foreseen = max(self._forecast(int(now // HOUR)), self._forecast(int((now + self.BUFFER_SECONDS) // HOUR)))
         return self.line(frame, max(tracked, self.replicas(foreseen)))
 
@@ -201,13 +204,14 @@ class DynamoLike(Sized):
         """Answer one frame."""
         now = frame.time.timestamp()
         passed = self.elapsed(now)
-        if frame.demand is None:
+        load = load_of(frame)
+        if load is None:
             return self.stay(frame)
-        mean = self._window.push(now, frame.demand, passed)
+        mean = self._window.push(now, load, passed)
         if self._planned_unix is None or now - self._planned_unix >= self.LOOP_SECONDS - 1e-6:
             self._planned_unix = now
             self._replicas = self.replicas(mean)
-        elif frame.demand > self._replicas * self.unit:
+        elif load > self._replicas * self.unit:
             self._replicas += 1
         return self.line(frame, self._replicas)
 

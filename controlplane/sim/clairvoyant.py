@@ -93,6 +93,8 @@ def _schedule(problem: Layered, numbers: NDArray[np.int64], pay_hold: bool) -> t
     step_rent = problem.rent_usd_per_second * seconds
     boot = problem.rent_usd_per_second * problem.lead_seconds
     beyond = max(0.0, problem.hold_seconds - problem.lead_seconds) if pay_hold else 0.0
+    if beyond == 0.0:
+        return _schedule_without_hold(problem, numbers)
     ages = max(1, int(np.ceil(beyond / seconds - 1e-9)))
     ending = np.array([max(0.0, beyond - age * seconds) for age in range(1, ages + 1)]) * problem.rent_usd_per_second
     lead_blocks = int(np.ceil(problem.lead_seconds / seconds - 1e-9))
@@ -120,6 +122,28 @@ def _schedule(problem: Layered, numbers: NDArray[np.int64], pay_hold: bool) -> t
         cost[0] = off
         cost[1:] = grown + running
     return _walk_back(cost, ended, oldest_stayed, ages, boot, step_rent, ending)
+
+
+def _schedule_without_hold(problem: Layered, numbers: NDArray[np.int64]) -> tuple[NDArray[np.bool_], float]:
+    """Return the same for a two-state chain, by what being on costs more than being off: it never exceeds a boot nor falls below 0."""
+    blocks, seconds = len(problem.demand_per_second), problem.block_seconds
+    boot = problem.rent_usd_per_second * problem.lead_seconds
+    above = problem.demand_per_second[:, None] - numbers * problem.capacity_per_second
+    work = np.clip(above, 0.0, problem.capacity_per_second, out=above)
+    running = seconds * (problem.rent_usd_per_second - work * problem.usd_per_unit_missed)
+    first = int(np.ceil(problem.lead_seconds / seconds - 1e-9))
+    before = np.empty((blocks + 1, len(numbers)))
+    before[0] = np.where(numbers < problem.warm, 0.0, np.inf)
+    for block in range(blocks):
+        np.clip(before[block], 0.0, boot if block >= first else np.inf, out=before[block + 1])
+        before[block + 1] += running[block]
+    on = np.zeros((blocks + 1, len(numbers)), dtype=bool)
+    on[blocks] = before[blocks] < 0.0
+    for block in range(blocks - 1, -1, -1):
+        on[block] = before[block] < np.where(on[block + 1], boot if block >= first else np.inf, 0.0)
+    # Row b + 1 is block b; row 0 is before the first, where a warm layer that stays on was on already.
+    serving, starts = on[1:], on[1:] & ~on[:-1]
+    return serving, problem.rent_usd_per_second * seconds * int(serving.sum()) + boot * int(starts.sum())
 
 
 def _walk_back(
