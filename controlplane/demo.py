@@ -23,7 +23,8 @@ def run_demo(options: DemoOptions) -> int:
     """Play the demo and return the exit code: 0 when the week was played to its end, 130 when it was cut off."""
     headless = options.headless or not sys.stdout.isatty()
     going = "goes on with" if options.resume else "plays"
-    print(f"tidegate demo {going} a week of LLM traffic on an embedded NATS and a simulated cloud, in {options.folder}", flush=True)
+    sys.stdout.write(f"tidegate demo {going} a week of LLM traffic on an embedded NATS and a simulated cloud, in {options.folder}\n")
+    sys.stdout.flush()
 
     from controlplane.demo_folder import demo_folder
     from controlplane.demo_log import log_to_file

@@ -27,7 +27,7 @@ def log_to_file(path: Path, *, echo_warnings: bool) -> None:
     def echo(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         if event.get("level") in WARNINGS:
             told = " ".join(f"{name}={value}" for name, value in event.items() if name not in ("level", "timestamp", "event", "exc_info"))
-            print(f"{event['level']}: {event['event']} {told}".rstrip(), file=sys.stderr, flush=True)
+            sys.stderr.write(f"{event['level']}: {event['event']} {told}".rstrip() + "\n")
         return event
 
     structlog.configure(
@@ -43,6 +43,12 @@ def log_to_file(path: Path, *, echo_warnings: bool) -> None:
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(stream=file, level=logging.WARNING, force=True)
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 class PlainLines:
@@ -64,10 +70,10 @@ class PlainLines:
         """Print what is due. `age_seconds` is the age of the process."""
         if not self._said_first and model.decision is not None:
             self._said_first = True
-            print(f"first decision after {age_seconds:.1f} s: {model.decision.summary}", flush=True)
+            say(f"first decision after {age_seconds:.1f} s: {model.decision.summary}")
         if model.rows and model.rows[-1].time_unix >= self._due_unix:
             self._due_unix = (model.rows[-1].time_unix // LINE_EVERY_SECONDS + 1.0) * LINE_EVERY_SECONDS
-            print(line_of(model, compared), flush=True)
+            say(line_of(model, compared))
 
 
 def line_of(model: ViewModel, compared: Sequence[RunResult]) -> str:

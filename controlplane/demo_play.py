@@ -24,8 +24,8 @@ from controlplane.contracts.errors import TidegateError
 from controlplane.contracts.events import Event
 from controlplane.contracts.subjects import ACTUATION, DECISION, INPUTS_STREAM, OUTPUTS_STREAM, TICK
 from controlplane.demo_baselines import computed_apart
-from controlplane.demo_log import PlainLines
-from controlplane.demo_result import LedgerChecks, checked, result_of, summary_of, write_page
+from controlplane.demo_log import PlainLines, say
+from controlplane.demo_result import LedgerChecks, checked, result_of, summary_of
 from controlplane.demo_scenario import Scenario, scenario_of
 from controlplane.live_model import ViewModel
 from controlplane.sim.cloud_ledger import read_ledger
@@ -72,11 +72,11 @@ def play(folder: Path, seconds: float, *, headless: bool) -> int:
     """Play the week in `seconds` of wall time and return the exit code."""
     started = time.monotonic() - process_age_seconds()
     scenario = scenario_of(data_folders(environment_variables()), seconds)
-    print(f"demand: {scenario.title}; the week takes {seconds:g} s", flush=True)
+    say(f"demand: {scenario.title}; the week takes {seconds:g} s")
     view: View = PlainLines() if headless else _live_view(scenario, seconds)
     played = asyncio.run(_play(scenario, folder, view, started))
     if not played.over:
-        print(f"stopped in the middle; go on with: tidegate demo --resume --folder {folder}", flush=True)
+        say(f"stopped in the middle; go on with: tidegate demo --resume --folder {folder}")
         return INTERRUPTED
     return _sum_up(played, scenario, folder, headless=headless)
 
@@ -184,17 +184,19 @@ async def _settled(played: Played) -> LedgerChecks:
 def _sum_up(played: Played, scenario: Scenario, folder: Path, *, headless: bool) -> int:
     """Print the summary, write the report and return the exit code."""
     if not played.model.rows or played.ledger is None:
-        print("the week is over and nothing of it was seen; leave out --resume to play it anew", flush=True)
+        say("the week is over and nothing of it was seen; leave out --resume to play it anew")
         return 1
+    from controlplane.demo_page import write_page
+
     results = (result_of(played.model, scenario, read_ledger(played.ledger)), *played.compared)
     console = Console(width=120) if headless else Console()
     console.print(summary_of(results, scenario.fleet.slo.attainment))
     page = folder / "report.html"
     write_page(page, results, played.model, scenario, played.checks)
     totals = played.model.totals
-    print(f"{totals.observations:,} observations, {totals.decisions:,} decisions, {totals.scale_events:,} changes of a target")
-    print(f"the cloud's ledger: {played.checks}")
-    print(f"report: {page}", flush=True)
+    say(f"{totals.observations:,} observations, {totals.decisions:,} decisions, {totals.scale_events:,} changes of a target")
+    say(f"the cloud's ledger: {played.checks}")
+    say(f"report: {page}")
     return 0 if played.checks.clean else 1
 
 

@@ -1,28 +1,25 @@
-"""What came of a demo: the supplier's own ledger judged and billed, a table for the terminal, and the HTML report.
+"""What came of a demo: the supplier's own ledger judged and billed, a table for the terminal, and the run as a result like any other.
 
 Owns the turning of a watched run into a `RunResult`, so that it is shown like any simulated one; it must not watch anything itself.
-`controlplane.sim.invariants` has the ledger's checks, `controlplane.sim.report` the report.
+`controlplane.sim.invariants` has the ledger's checks, `demo_page` writes the HTML report.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from rich.table import Table
 from rich.text import Text
 
 from controlplane.contracts.fleet import Tier
-from controlplane.contracts.units import SECONDS_PER_HOUR, format_duration, from_unix
+from controlplane.contracts.units import SECONDS_PER_HOUR, format_duration
 from controlplane.demo_scenario import Scenario
 from controlplane.live_model import ViewModel
 from controlplane.sim.cloud_ledger import Entry
 from controlplane.sim.cloud_model import Market, Replica
 from controlplane.sim.invariants import bought_twice, orphans
-from controlplane.sim.report import SUMMARY_COLUMNS, report_of, summary_rows
-from controlplane.sim.report_html import write_report
+from controlplane.sim.report import SUMMARY_COLUMNS, summary_rows
 from controlplane.sim.run import RunResult, Steps
-from controlplane.traces import Array
 
 LEDGER_NOTE = "Cost of floor and burst: the simulated cloud's own ledger; spill: what was spilled, at the policy's price."
 
@@ -109,32 +106,3 @@ def summary_of(results: Sequence[RunResult], attainment: float) -> Table:
         ]
         table.add_row(label, *cells)
     return table
-
-
-def write_page(path: Path, results: Sequence[RunResult], model: ViewModel, scenario: Scenario, checks: LedgerChecks) -> None:
-    """Write the HTML report."""
-    first = scenario.fleet.launches[0] if scenario.fleet.launches else None
-    announced = f" Announced to the forecaster: {first.name}, from {from_unix(first.starts_unix):%a %d %b %H:%M} UTC." if first else ""
-    notes = (
-        f"Demand: {scenario.title}.{announced}",
-        f"{LEDGER_NOTE} The cost curve is the watcher's own estimate. Ledger: {checks}.",
-        "The comparisons are simulated on the same demand, decision interval, prices, lead times, failures and stock.",
-    )
-    report = report_of(
-        results,
-        title="tidegate demo",
-        unit="requests",
-        attainment=scenario.fleet.slo.attainment,
-        notes=notes,
-        band=_band_of(model, results[0].steps.time_unix),
-    )
-    write_report(report, path)
-
-
-def _band_of(model: ViewModel, time_unix: Array) -> tuple[Array, Array, str] | None:
-    """Return the band that was forecast for each moment a lead time before it; None before there is one."""
-    if len(model.bands) < 2:
-        return None
-    made_for = np.array([band.time_unix for band in model.bands])
-    low, high = (np.interp(time_unix, made_for, [getattr(band, name) for band in model.bands]) for name in ("low", "high"))
-    return low, high, f"forecast {format_duration(model.lead_seconds)} ahead, 10–90 %"

@@ -184,9 +184,11 @@ class ViewModel:
         totals.on_time += on_time * seconds
         totals.late += late * seconds
         totals.spilled += spilled * seconds
-        capacity = [self.capacity(tier) for tier in (Tier.FLOOR, Tier.BURST)]
-        usd = (self.floor_usd, self.burst_usd, self.spill_usd)
-        self.rows.append(Row(now, seconds, demand, seen.backlog or 0.0, on_time, late, spilled, *capacity, *usd))
+        floor, burst = self.capacity(Tier.FLOOR), self.capacity(Tier.BURST)
+        work = Row(
+            now, seconds, demand, seen.backlog or 0.0, on_time, late, spilled, floor, burst, self.floor_usd, self.burst_usd, self.spill_usd
+        )
+        self.rows.append(work)
 
     def capacity(self, tier: Tier) -> float:
         """Return what the ready replicas of a tier carry, work per second."""
