@@ -50,6 +50,7 @@ class Pool:
     paid_usd: float = 0.0
     held_replica_hours: float = 0.0
     next_event_unix: float = float("inf")
+    paid_until_unix: float = 0.0
 
     @property
     def held(self) -> int:
@@ -58,6 +59,7 @@ class Pool:
 
     def warm(self, count: int, now_unix: float) -> None:
         """Start with replicas that serve already and are free to go."""
+        self.paid_until_unix = now_unix
         asked = now_unix - self.offer.hold_seconds
         self.ready.extend(Replica(asked, now_unix) for _ in range(count))
 
@@ -70,34 +72,44 @@ class Pool:
     def aim(self, target: int, now_unix: float) -> None:
         """Make ready and pending together be `target`, as far as stock allows."""
         self.refused = 0
+        self.settle(now_unix)
         target = min(target, self.offer.max_replicas)
         if target > self.held:
             self._buy(target - self.held, now_unix)
         elif target < self.held:
             self._release(self.held - target, now_unix)
 
-    def advance(self, now_unix: float, seconds: float) -> None:
-        """Pay for the coming step, interrupt replicas, and turn what has booted into ready ones. Call at the step's start."""
-        self._pay(now_unix, seconds)
-        if self.market.interruptions_per_replica_hour > 0 and self.ready:
-            share = -np.expm1(-self.market.interruptions_per_replica_hour * seconds / SECONDS_PER_HOUR)
-            gone = int(self.rng.binomial(len(self.ready), share))
-            del self.ready[:gone]
-        if now_unix + 1e-9 >= self.next_event_unix:
-            due = [replica for replica in self.pending if replica.serves_unix <= now_unix + 1e-9]
-            self.pending = [replica for replica in self.pending if replica.serves_unix > now_unix + 1e-9]
-            self.ready.extend(replica for replica in due if not replica.fails)
-            self._find_next_event()
+    def boot(self, now_unix: float) -> None:
+        """Turn what has booted by now into ready replicas, and drop what failed to."""
+        if now_unix + 1e-9 < self.next_event_unix:
+            return
+        self.settle(now_unix)
+        due = [replica for replica in self.pending if replica.serves_unix <= now_unix + 1e-9]
+        self.pending = [replica for replica in self.pending if replica.serves_unix > now_unix + 1e-9]
+        self.ready.extend(replica for replica in due if not replica.fails)
+        self._find_next_event()
 
-    def _pay(self, now_unix: float, seconds: float) -> None:
-        hours = seconds / SECONDS_PER_HOUR
+    def interrupt(self, now_unix: float, seconds: float) -> None:
+        """Let the supplier take replicas back, each with the market's chance over the coming seconds; they are paid until now."""
+        share = -np.expm1(-self.market.interruptions_per_replica_hour * seconds / SECONDS_PER_HOUR)
+        gone = int(self.rng.binomial(len(self.ready), share))
+        if gone:
+            self.settle(now_unix)
+            del self.ready[:gone]
+
+    def settle(self, now_unix: float) -> None:
+        """Pay for what was held since the last time, at the price of then. Call before anything held changes."""
+        hours = (now_unix - self.paid_until_unix) / SECONDS_PER_HOUR
+        if hours <= 0:
+            return
+        since, self.paid_until_unix = self.paid_until_unix, now_unix
         held = len(self.ready) + len(self.pending)
         self.held_replica_hours += held * hours
         if self.offer.tier is Tier.FLOOR:
             back = self.offer.opportunity_usd_per_replica_hour * max(0, self.offer.max_replicas - held)
-            self.paid_usd += (self.price(now_unix) * self.offer.max_replicas - back) * hours
+            self.paid_usd += (self.price(since) * self.offer.max_replicas - back) * hours
         elif held:
-            self.paid_usd += self.price(now_unix) * held * hours
+            self.paid_usd += self.price(since) * held * hours
 
     def _buy(self, count: int, now_unix: float) -> None:
         stock = _value_at(self.market.stock_replicas, now_unix, count)

@@ -31,9 +31,7 @@ ScalerFactory = Callable[[Fleet], Scaler]
 
 def answer(frame: Frame, targets: Mapping[str, int], spill_per_second: float, reasons: tuple[str, ...] = ()) -> DecisionLine:
     """Return the decision line for a frame."""
-    return DecisionLine.model_construct(
-        type="decision", fleet=frame.fleet, time=frame.time, targets=dict(targets), spill_per_second=spill_per_second, reasons=reasons
-    )
+    return DecisionLine(fleet=frame.fleet, time=frame.time, targets=dict(targets), spill_per_second=spill_per_second, reasons=reasons)
 
 
 def naive_spill(fleet: Fleet) -> float:

@@ -67,6 +67,7 @@ class World:
         self._offered: list[float] = workload.offered_per_second.tolist()
         self._known: list[bool] = workload.known.tolist()
         self._step = 0
+        self._interruptible = any(pool.market.interruptions_per_replica_hour > 0 for pool in self.pools)
         seconds = settings.decision_seconds or fleet.tick_seconds
         self._steps_per_interval = max(1, round(seconds / workload.step_seconds))
         self._patience = settings.patience_seconds or fleet.slo.ttft_seconds or DEFAULT_PATIENCE_SECONDS
@@ -96,19 +97,22 @@ class World:
         end = min(self._step + self._steps_per_interval, self.workload.steps)
         offered_sum = on_time = late = spilled = 0.0
         backlog, patience, allowance, shed = self._backlog, self._patience, self._spill_per_second, self.settings.shed
-        for step in range(self._step, end):
-            capacity = 0.0
-            for pool in self.pools:
-                pool.advance(self.now_unix, step_seconds)
-                capacity += len(pool.ready) * pool.offer.capacity_per_second
-            offered = self._offered[step]
-            served = route(backlog, offered, capacity, patience, allowance, step_seconds, shed)
+        capacity, next_event = 0.0, float("-inf")
+        for offered in self._offered[self._step : end]:
+            if self.now_unix + 1e-9 >= next_event or self._interruptible:
+                capacity, next_event = self._boot(step_seconds)
             offered_sum += offered * step_seconds
-            on_time += served[0]
-            late += served[1]
-            spilled += served[2]
-            backlog = served[3]
+            if backlog <= 0.0 and offered <= capacity:
+                on_time += offered * step_seconds
+            else:
+                served = route(backlog, offered, capacity, patience, allowance, step_seconds, shed)
+                on_time += served[0]
+                late += served[1]
+                spilled += served[2]
+                backlog = served[3]
             self.now_unix += step_seconds
+        for pool in self.pools:
+            pool.settle(self.now_unix)
         known = any(self._known[self._step : end]) and not self._blind()
         seconds = (end - self._step) * step_seconds
         self._step, self._backlog = end, backlog
@@ -117,6 +121,17 @@ class World:
         self.last = Interval(seconds, offered_sum, on_time, late, spilled, backlog, known)
         return self.last
 
+    def _boot(self, seconds: float) -> tuple[float, float]:
+        """Let every pool come to the present; return what is ready to carry and when the next replica boots."""
+        capacity, next_event = 0.0, float("inf")
+        for pool in self.pools:
+            pool.boot(self.now_unix)
+            if pool.market.interruptions_per_replica_hour > 0:
+                pool.interrupt(self.now_unix, seconds)
+            capacity += len(pool.ready) * pool.offer.capacity_per_second
+            next_event = min(next_event, pool.next_event_unix)
+        return capacity, next_event
+
     def frame(self) -> Frame:
         """Return what a scaler may know at the end of the interval just served."""
         last = self.last
@@ -124,8 +139,7 @@ class World:
         ready = {pool.offer.name: len(pool.ready) for pool in self.pools}
         pending = {pool.offer.name: len(pool.pending) for pool in self.pools if pool.pending}
         prices = {pool.offer.name: pool.price(self.now_unix) for pool in self.pools if pool.market.usd_per_replica_hour}
-        return Frame.model_construct(
-            type="observation",
+        return Frame(
             fleet=self.fleet.name,
             time=from_unix(self.now_unix),
             demand=last.offered * rate if last.known else None,
