@@ -26,7 +26,8 @@ NEWCOMER_LOSS = 2.0
 BLEND_LOSS = 1.3
 STEP_SLACK = 1.05
 CALM_MULTIPLE, CALM_SPREAD = 1.15, 0.15
-FAVOUR = {"working-week": 3.0, "blend": 2.0}
+UNFORESEEN_MULTIPLE = 2.0
+FAVOUR = {"working-week": 4.0, "blend": 2.0}
 LEVEL, BLEND = "smoothed", "blend"
 TRUSTED_AT_ONCE = ("persistence", "smoothed", "seasonal-naive", "working-week")
 
@@ -119,6 +120,8 @@ class Pool:
             seen.calm = over.now[seen.sel] < CALM_MULTIPLE
         for settled in settle(state.pending, seen):
             calm = settled.centre[:, self._tracks] == 0.0
+            if over is not None:
+                calm &= over.now[seen.fleet[settled.position]] < UNFORESEEN_MULTIPLE
             if calm.all():
                 self._score(state, seen, settled)
             elif calm.any():
