@@ -22,13 +22,14 @@ NOISE_SEED = 7
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """One fleet's replay. `speed` is trace seconds per wall-clock second."""
+    """One fleet's replay. `speed` is trace seconds per wall-clock second; `problems` are what is wrong with the trace's rows."""
 
     fleet: str
     workload: Workload
     interval_seconds: float
     start_unix: float
     speed: float
+    problems: tuple[str, ...] = ()
 
 
 def is_replay(fleet: Fleet) -> bool:
@@ -45,7 +46,8 @@ def replay_of(fleet: Fleet, folders: tuple[Path, ...], trace: Trace | None = Non
     fine = min(FINE_STEP_SECONDS, interval)
     workload = workload_of(trace, np.random.default_rng(NOISE_SEED), step_seconds=fine, scale=float(source.get("scale") or 1.0))
     start = workload.start_unix + float(source.get("start_seconds") or 0.0)
-    return Replay(fleet.name, workload, interval, start, speed if speed is not None else float(source.get("speed") or 1.0))
+    chosen = speed if speed is not None else float(source.get("speed") or 1.0)
+    return Replay(fleet.name, workload, interval, start, chosen, trace.problems)
 
 
 def shared_time(replays: Sequence[Replay]) -> tuple[float, float]:

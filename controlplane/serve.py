@@ -24,14 +24,16 @@ from controlplane.contracts.events import Decision, Event
 from controlplane.contracts.fleet import Fleet, Mode
 from controlplane.contracts.subjects import INPUT_SUBJECTS, INPUTS_STREAM, OUTPUTS_STREAM
 from controlplane.replay import is_replay, replay_of
+from controlplane.services.web import SERVICE as WEB
 from controlplane.traces import data_folders
+from controlplane.web.settings import DEFAULT_LISTEN, web_settings_of
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """What the command line said. `service` None: all of them."""
+    """What the command line said. `service` None: all of them; `listen` None: no HTTP; `quotes` are files and addresses."""
 
     policies: tuple[Path, ...]
     nats_url: str | None = None
@@ -39,6 +41,8 @@ class ServeOptions:
     service: str | None = None
     mode: str | None = None
     cloud_url: str | None = None
+    listen: str | None = None
+    quotes: tuple[str, ...] = ()
 
 
 def serve(options: ServeOptions) -> int:
@@ -70,8 +74,10 @@ def settings_of(options: ServeOptions) -> Settings:
     fleets = in_mode(load_fleets(options.policies), mode_of(options.mode))
     if not fleets:
         raise PolicyError("the policies name no fleet")
-    if options.service is not None and options.service not in SERVICES:
-        raise TidegateError(f"there is no service {options.service!r}; there are {', '.join(SERVICES)}")
+    known = (*SERVICES, WEB)
+    if options.service is not None and options.service not in known:
+        raise TidegateError(f"there is no service {options.service!r}; there are {', '.join(known)}")
+    listen = options.listen or (DEFAULT_LISTEN if options.service == WEB else None)
     url = options.nats_url or environment.nats_url
     if options.service is not None and url is None:
         raise TidegateError("a service alone needs a NATS server that the others share: give --nats or set TIDEGATE_NATS")
@@ -83,6 +89,8 @@ def settings_of(options: ServeOptions) -> Settings:
         services=SERVICES if options.service is None else (options.service,),
         replays=tuple(replay_of(fleet, data_folders(environment_variables())) for fleet in fleets if is_replay(fleet)),
         cloud_url=options.cloud_url,
+        web=web_settings_of(listen, environment_variables()) if listen else None,
+        quotes=options.quotes,
     )
 
 
@@ -101,8 +109,12 @@ async def _serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stopping.set)
+    for replay in settings.replays:
+        for problem in replay.problems:
+            log.warning("the trace has a flaw", fleet=replay.fleet, trace=replay.workload.name, problem=problem)
     async with running(settings) as plane:
-        log.info("tidegate is up", nats=redacted(plane.nats_url), cloud=plane.cloud_url, fleets=[fleet.name for fleet in settings.fleets])
+        addresses = {"nats": redacted(plane.nats_url), "cloud": plane.cloud_url, "web": plane.web_url}
+        log.info("tidegate is up", **addresses, fleets=[fleet.name for fleet in settings.fleets])
         for fleet in settings.fleets:
             log.info("fleet", name=fleet.name, mode=fleet.guard.mode, services=settings.services)
         await _until(stopping, plane)
