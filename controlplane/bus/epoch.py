@@ -27,11 +27,11 @@ class Epoch:
     speed: float
 
 
-async def agree_on_clock(client: Client, start_unix: float, speed: float) -> ScaledClock:
-    """Return the replay's clock: a new one from now on, or the one that was agreed on before."""
+async def agree_on_clock(client: Client, start_unix: float, speed: float, wall_unix: float | None = None) -> ScaledClock:
+    """Return the replay's clock: a new one from `wall_unix` on (None: from now on), or the one that was agreed on before."""
     try:
         bucket = await client.jetstream().key_value(SNAPSHOT_BUCKET)
-        mine = Epoch(start_unix, time.time(), speed)
+        mine = Epoch(start_unix, time.time() if wall_unix is None else wall_unix, speed)
         try:
             await bucket.create(KEY, json.dumps(asdict(mine)).encode())
             agreed = mine
