@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from controlplane.contracts.fleet import Tier
 from controlplane.sim.baselines_peers import PEERS, Peer
 from controlplane.sim.bench_cases import Built, Case, build
 from controlplane.sim.clairvoyant import Clairvoyant, clairvoyant
@@ -20,7 +19,11 @@ from controlplane.sim.report import percent
 from controlplane.sim.run import RunResult, run
 from controlplane.sim.scaler import ScalerFactory
 
-KNOBS = (1.3, 1.15, 1.05, 0.97, 0.9, 0.83, 0.76, 0.7, 0.62, 0.55, 0.48, 0.4, 0.32, 0.25, 0.18, 0.12)
+SPILL_KNOBS = (1.4, 1.15, 0.95, 0.75, 0.55)
+SLO_KNOBS = (1.1, 0.9, 0.72, 0.56, 0.42, 0.3, 0.2, 0.12)
+GOALS = (0.99, 0.995, 0.999)
+REFINEMENTS = 2
+NOTHING_MISSED = 0.9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +106,51 @@ def own_point(factory: ScalerFactory, built: Built, name: str = "tidegate") -> P
     return _point(run(name, scaler, built.fleet, built.workload, built.settings, seed=built.case.seed, launches=built.launches), None)
 
 
-def sweep(peer: Peer, built: Built, knobs: Sequence[float] = KNOBS) -> tuple[Point, ...]:
-    """Run a peer at every knob, from lean to ample; stop once it is so ample that nothing is missed, or dearer with nothing gained."""
-    points: list[Point] = []
-    for knob in knobs:
+def sweep(peer: Peer, built: Built, goals: Sequence[float] = GOALS) -> tuple[Point, ...]:
+    """Run a peer at a few settings of its knob, then at finer ones around the cheapest (three tiers) or around each goal (two tiers)."""
+    tried: dict[float, Point] = {}
+
+    def attempt(knob: float) -> Point:
         scaler = peer.make(built.fleet, knob)
-        result = run(peer.name, scaler, built.fleet, built.workload, built.settings, seed=built.case.seed)
-        points.append(_point(result, knob))
-        if _enough(points, built):
+        tried[knob] = _point(run(peer.name, scaler, built.fleet, built.workload, built.settings, seed=built.case.seed), knob)
+        return tried[knob]
+
+    for knob in SLO_KNOBS if built.fleet.spill is None else SPILL_KNOBS:
+        if attempt(knob).attainment >= NOTHING_MISSED and built.fleet.spill is None:
             break
-    return tuple(points)
+    for _ in range(REFINEMENTS):
+        points = _by_knob(tried)
+        for knob in _between(points, goals) if built.fleet.spill is None else _around_cheapest(points):
+            attempt(knob)
+    return _by_knob(tried)
+
+
+def _by_knob(tried: dict[float, Point]) -> tuple[Point, ...]:
+    """Return points from lean to ample."""
+    return tuple(tried[knob] for knob in sorted(tried, reverse=True))
+
+
+def _around_cheapest(points: Sequence[Point]) -> list[float]:
+    at = min(range(len(points)), key=lambda index: points[index].cost_usd)
+    near = [points[index].knob for index in (at - 1, at + 1) if 0 <= index < len(points)]
+    return [((points[at].knob or 0.0) + (knob or 0.0)) / 2 for knob in near]
+
+
+def _between(points: Sequence[Point], goals: Sequence[float]) -> list[float]:
+    """Return a knob for each goal that lies between two points, where a straight line in the log of what is missed puts it."""
+    knobs = set()
+    for lean, ample in pairwise(points):
+        for goal in goals:
+            if lean.attainment < goal <= ample.attainment:
+                share = min(0.9, max(0.1, _place(lean, ample, goal)))
+                knobs.add((lean.knob or 0.0) + share * ((ample.knob or 0.0) - (lean.knob or 0.0)))
+    return sorted(knobs)
+
+
+def _place(lean: Point, ample: Point, goal: float) -> float:
+    """Return where between two points a goal lies, 0 to 1, by the log of what is missed."""
+    low, high, wanted = (float(np.log(max(1e-7, 1.0 - share))) for share in (lean.attainment, ample.attainment, goal))
+    return (wanted - low) / (high - low)
 
 
 def cheapest_at(points: Sequence[Point], attainment: float) -> Point | None:
@@ -123,8 +161,7 @@ def cheapest_at(points: Sequence[Point], attainment: float) -> Point | None:
     best = min(keeping, key=lambda point: point.cost_usd)
     for lean, ample in pairwise(points):
         if lean.attainment < attainment < ample.attainment and lean.cost_usd < ample.cost_usd:
-            low, high, wanted = (float(np.log(max(1e-7, 1.0 - share))) for share in (lean.attainment, ample.attainment, attainment))
-            share = (wanted - low) / (high - low)
+            share = _place(lean, ample, attainment)
             cost = lean.cost_usd + share * (ample.cost_usd - lean.cost_usd)
             if cost < best.cost_usd:
                 knob = (lean.knob or 0.0) + share * ((ample.knob or 0.0) - (lean.knob or 0.0))
@@ -153,11 +190,3 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
 def _point(result: RunResult, knob: float | None) -> Point:
     spilled = result.spilled / result.offered if result.offered else 0.0
     return Point(result.name, knob, result.cost_usd, result.attainment, spilled, result.scale_events_per_day)
-
-
-def _enough(points: Sequence[Point], built: Built) -> bool:
-    newest = points[-1]
-    if built.fleet.spill is None:
-        return newest.attainment >= 0.9999
-    cheapest = min(point.cost_usd for point in points)
-    return len(points) > 3 and newest.cost_usd > 1.15 * cheapest and bool(built.fleet.tier(Tier.BURST))
