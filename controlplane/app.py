@@ -25,11 +25,16 @@ from controlplane.bus.streams import ensure_streams
 from controlplane.clocks import Clock, SystemClock
 from controlplane.contracts.errors import PolicyError
 from controlplane.contracts.fleet import Fleet, Mode, Offer
+from controlplane.quotes import source_of
 from controlplane.replay import Replay, shared_time
-from controlplane.services import actuator, collector, forecaster, planner
+from controlplane.services import actuator, collector, forecaster, planner, quoter
 from controlplane.services.leased import Work, forget_dead_holders, while_leased
+from controlplane.services.roster import Roster
+from controlplane.services.web import web_service
 from controlplane.sim.cloud_config import CloudConfig, cloud_config_of
+from controlplane.sim.cloud_ledger import Opened, read_ledger
 from controlplane.sim.cloud_process import CloudProcess, end_running_cloud, running_cloud
+from controlplane.web.settings import WebSettings
 
 SERVICES = (collector.SERVICE, forecaster.SERVICE, planner.SERVICE, actuator.SERVICE)
 APPLY_SECONDS = 20.0
@@ -43,7 +48,7 @@ class Settings:
     """What to run. `nats_url` None starts the embedded server in `folder`; `replays` are the fleets whose demand is a trace.
 
     A process that runs all services starts the simulated cloud that offers need, unless `cloud_url` names one; `cloud` is its world,
-    None to derive it from the fleets.
+    None to derive it from the fleets. `web` None: no HTTP. `quotes` are files and addresses.
     """
 
     fleets: tuple[Fleet, ...]
@@ -57,6 +62,8 @@ class Settings:
     cloud_url: str | None = None
     cloud_seconds: float = CLOUD_SECONDS_AT_MOST
     seed: int = 0
+    web: WebSettings | None = None
+    quotes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -72,6 +79,8 @@ class Plane:
     server: EmbeddedServer | None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
+    roster: Roster = field(default_factory=Roster)
+    web_url: str | None = None
 
     async def beyond_help(self) -> str:
         """Wait until this plane cannot go on by itself, and return why: NATS ended the connection for good, or does not stay up."""
@@ -111,14 +120,17 @@ async def running(settings: Settings) -> AsyncIterator[Plane]:
         await ensure_streams(client.jetstream())
         if server is not None:
             await forget_dead_holders(client)
-        clock: Clock = SystemClock()
-        speed = 1.0
-        if settings.replays:
-            start, speed = shared_time(settings.replays)
-            clock = await agree_on_clock(client, start, speed)
-        cloud = _cloud(settings, clock, speed)
+        start, speed = shared_time(settings.replays) if settings.replays else (None, 1.0)
+        cloud = _cloud(settings, start, speed)
         cloud_url = settings.cloud_url if cloud is None else stack.enter_context(_started(cloud))
+        clock: Clock = SystemClock()
+        if start is not None:
+            # A cloud of ours has opened with the replay's start: its clock and the replay's are one.
+            clock = await agree_on_clock(client, start, speed, _opened_wall(cloud) if cloud is not None else None)
         plane = Plane(settings, client, clock, url, cloud_url, cloud.ledger if cloud is not None else None, server, closed=closed)
+        if settings.web is not None:
+            web = web_service(client, settings.fleets, clock, settings.web, plane.roster)
+            plane.web_url = await stack.enter_async_context(web)
         tasks = [asyncio.ensure_future(work) for work in _works(plane, stack, speed)]
         try:
             yield plane
@@ -139,8 +151,9 @@ def _works(plane: Plane, stack: contextlib.AsyncExitStack, speed: float) -> list
     started: list[asyncio.Future[None]] = []
     for fleet in plane.settings.fleets:
         for service, make in _makers(plane, fleet, stack, speed).items():
-            if service in plane.settings.services:
-                work = while_leased(plane.client, service, fleet.name, make, plane.stopping)
+            if service in plane.settings.services or (service == quoter.SERVICE and collector.SERVICE in plane.settings.services):
+                noted = plane.roster.noted(service, fleet.name, make)
+                work = while_leased(plane.client, service, fleet.name, noted, plane.stopping)
                 started.append(asyncio.ensure_future(work))
     return started
 
@@ -151,6 +164,11 @@ def _makers(plane: Plane, fleet: Fleet, stack: contextlib.AsyncExitStack, speed:
         forecaster.SERVICE: lambda: forecaster.forecaster_of(client, fleet),
         planner.SERVICE: lambda: planner.Planner(client, fleet, clock),
     }
+    if plane.settings.quotes:
+        sources = tuple(source_of(text) for text in plane.settings.quotes)
+        for source in sources:
+            stack.push_async_callback(source.close)
+        makers[quoter.SERVICE] = lambda: quoter.Quoter(client, fleet, sources, clock)
     replay = next((replay for replay in plane.settings.replays if replay.fleet == fleet.name), None)
     if replay is not None:
         makers[collector.SERVICE] = lambda: collector.ReplayCollector(client, fleet, replay.workload, replay.interval_seconds, clock)
@@ -191,7 +209,12 @@ def _actuator(plane: Plane, offer: Offer, store: KvIntentStore, speed: float) ->
     return registry.create(offer.actuator, options, store)
 
 
-def _cloud(settings: Settings, clock: Clock, speed: float) -> CloudProcess | None:
+def _opened_wall(cloud: CloudProcess) -> float | None:
+    """Return the wall time at which a started cloud first opened, in this run or in the one that this one goes on with."""
+    return next((entry.wall_unix for entry in read_ledger(cloud.ledger) if isinstance(entry, Opened)), None)
+
+
+def _cloud(settings: Settings, start_unix: float | None, speed: float) -> CloudProcess | None:
     """Return the simulated cloud that these fleets need, not started; None where no offer needs one of ours."""
     needing = [
         fleet
@@ -202,7 +225,7 @@ def _cloud(settings: Settings, clock: Clock, speed: float) -> CloudProcess | Non
         return None
     config = settings.cloud or cloud_config_of(*needing)
     folder = settings.folder / "cloud"
-    return CloudProcess(folder, config, seed=settings.seed, speed=speed, start_unix=clock.now(), max_seconds=settings.cloud_seconds)
+    return CloudProcess(folder, config, seed=settings.seed, speed=speed, start_unix=start_unix, max_seconds=settings.cloud_seconds)
 
 
 @contextlib.contextmanager

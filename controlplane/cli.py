@@ -30,7 +30,18 @@ NatsOption = Annotated[
     str | None,
     typer.Option("--nats", help="nats://host:4222 or tls://…, several with commas; left out: TIDEGATE_NATS, else an embedded server"),
 ]
+CloudOption = Annotated[str | None, typer.Option("--cloud", help="address of a running simulated cloud, for offers that name none")]
 FolderOption = Annotated[Path | None, typer.Option("--folder", help="where the embedded server and the simulated cloud keep their data")]
+ListenOption = Annotated[
+    str | None,
+    typer.Option("--listen", help="host:port for webhooks, launches, status, metrics and health; left out: no HTTP"),
+]
+WebOption = Annotated[
+    str | None, typer.Option("--web", help="address of a running tidegate, http://host:port; left out: http://127.0.0.1:8080")
+]
+QuotesOption = Annotated[
+    list[str] | None, typer.Option("--quotes", help="JSON file or http(s) address with prices, stock and lead times; may be repeated")
+]
 ModeOption = Annotated[str | None, typer.Option("--mode", help="recommend or act, for all fleets; left out: what each policy says")]
 
 
@@ -74,26 +85,32 @@ def up(
     nats: NatsOption = None,
     folder: FolderOption = None,
     mode: ModeOption = None,
-    cloud: Annotated[str | None, typer.Option("--cloud", help="address of a running simulated cloud, for offers that name none")] = None,
+    cloud: CloudOption = None,
+    listen: ListenOption = None,
+    quotes: QuotesOption = None,
 ) -> None:
     """Run every service for these fleets in one process."""
     from controlplane.serve import ServeOptions, serve
 
-    raise typer.Exit(serve(ServeOptions(tuple(policies), nats_url=nats, folder=folder, mode=mode, cloud_url=cloud)))
+    options = ServeOptions(tuple(policies), nats, folder, mode=mode, cloud_url=cloud, listen=listen, quotes=tuple(quotes or ()))
+    raise typer.Exit(serve(options))
 
 
 @app.command()
 def run(
-    service: Annotated[str, typer.Argument(help="collector, forecaster, planner or actuator")],
+    service: Annotated[str, typer.Argument(help="collector, forecaster, planner, actuator or web")],
     policies: Policies,
     nats: NatsOption = None,
     mode: ModeOption = None,
-    cloud: Annotated[str | None, typer.Option("--cloud", help="address of a running simulated cloud, for offers that name none")] = None,
+    cloud: CloudOption = None,
+    listen: ListenOption = None,
+    quotes: QuotesOption = None,
 ) -> None:
-    """Run one service alone, against a NATS server; a second one of the same service stands by."""
+    """Run one service alone, against a NATS server; a second one of the same service stands by, but for web, which any number may be."""
     from controlplane.serve import ServeOptions, serve
 
-    raise typer.Exit(serve(ServeOptions(tuple(policies), nats_url=nats, service=service, mode=mode, cloud_url=cloud)))
+    options = ServeOptions(tuple(policies), nats, service=service, mode=mode, cloud_url=cloud, listen=listen, quotes=tuple(quotes or ()))
+    raise typer.Exit(serve(options))
 
 
 @app.command()
@@ -176,6 +193,43 @@ def events(
 
     with _explained():
         raise typer.Exit(asyncio.run(follow_events(nats, subjects, as_json)))
+
+
+@app.command()
+def status(
+    fleet: Annotated[str | None, typer.Argument(help="all about one fleet, with --json; left out: every fleet")] = None,
+    web: WebOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the body")] = False,
+) -> None:
+    """Ask a running tidegate where its fleets stand."""
+    from controlplane.commands_ask import Where, status_lines
+    from controlplane.commands_ask import status as ask
+
+    body = ask(Where(web), fleet)
+    print(json.dumps(body, indent=2) if as_json else status_lines(body))
+
+
+launch = typer.Typer(help="Announce launches, so that capacity is there before the wave.", no_args_is_help=True)
+app.add_typer(launch, name="launch")
+
+
+@launch.command("announce")
+def launch_announce(
+    fleet: Annotated[str, typer.Argument(help="which fleet", show_default=False)],
+    name: Annotated[str, typer.Argument(help="the launch's name; announcing it again replaces it", show_default=False)],
+    starts: Annotated[str, typer.Option("--starts", help="when, RFC 3339, such as 2026-11-23T17:00:00Z")],
+    peak: Annotated[float | None, typer.Option("--peak", help="peak demand as a multiple of the usual; left out: a prior")] = None,
+    ramp: Annotated[str | None, typer.Option("--ramp", help="from start to peak, such as 30m")] = None,
+    half_life: Annotated[str | None, typer.Option("--half-life", help="of the decay after the peak, such as 10h")] = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="call it off")] = False,
+    web: WebOption = None,
+    nats: NatsOption = None,
+) -> None:
+    """Announce a launch to a running tidegate, over HTTP unless --nats or TIDEGATE_NATS says otherwise."""
+    from controlplane.commands_ask import Where, announce
+
+    fields = {"fleet": fleet, "name": name, "starts": starts, "peak_multiple": peak, "ramp": ramp, "half_life": half_life}
+    print(announce(Where(web, nats), {**fields, "cancelled": cancel}))
 
 
 @app.command()
