@@ -11,6 +11,7 @@ from types import FrameType
 from typing import BinaryIO
 
 from controlplane.config import load_fleets
+from controlplane.contracts.errors import TidegateError
 from controlplane.pipe import Pipe, run_pipe
 
 
@@ -22,6 +23,9 @@ def decide_lines(policies: Sequence[Path], state: Path | None) -> int:
     """Answer standard input until it ends or SIGTERM comes, save the state where asked; return the exit code."""
     pipe = Pipe(load_fleets(policies))
     if state is not None:
+        # Before the first line: to learn at the end that nothing can be saved would be too late.
+        if state.is_dir() or not state.absolute().parent.is_dir():
+            raise TidegateError(f"--state {state}: name a file in a folder that is there")
         pipe.load(state)
     reading = _Reading(sys.stdin.buffer)
     signal.signal(signal.SIGTERM, reading.end)

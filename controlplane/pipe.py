@@ -50,8 +50,19 @@ class Pipe:
         if not isinstance(read, Frame):
             self.states[read.fleet] = pipeline.tell(state, read)
             return None
-        now = read.time.timestamp()
-        if now < self.newest.get(read.fleet, float("-inf")):
+        self._check(read)
+        try:
+            self.states[read.fleet], verdict = pipeline.frame(state, read)
+        except Exception as error:
+            # Such as figures beyond what a float holds: the line is refused, the state stays as it was, and the next one is answered.
+            raise LineError(f"cannot be decided on: {type(error).__name__}: {error}") from error
+        self.newest[read.fleet] = read.time.timestamp()
+        return answer_of(read, verdict)
+
+    def _check(self, read: Frame) -> None:
+        """Raise LineError for a frame that is out of order, or that names an offer which its fleet has not."""
+        pipeline = self.pipelines[read.fleet]
+        if read.time.timestamp() < self.newest.get(read.fleet, float("-inf")):
             raise LineError(f"time: {read.time.isoformat()} is before the fleet's previous line; lines must be in time order")
         unknown = (
             read.ready.keys() | read.pending.keys() | read.prices.keys() | set(read.unavailable)
@@ -59,9 +70,6 @@ class Pipe:
         if unknown:
             offers = ", ".join(pipeline.fleet.offer_by_name)
             raise LineError(f"{', '.join(sorted(unknown))!r}: not an offer of fleet {read.fleet!r}; its offers are: {offers}")
-        self.newest[read.fleet] = now
-        self.states[read.fleet], verdict = pipeline.frame(state, read)
-        return answer_of(read, verdict)
 
     def save(self, path: Path) -> None:
         """Write the state atomically: a crash leaves the old file or the new one."""

@@ -48,13 +48,12 @@ class Pipeline:
             outlook = Outlook(combination.horizons_seconds, combination.quantiles, made.demand[0], made.peak[0])
             planning = replace(planning, outlook=outlook)
         planning = self.planning.see(planning, now, Work(frame.demand, frame.backlog, frame.late, frame.spilled))
-        stated = bool(frame.ready or frame.pending)
-        if stated or frame.unavailable:
-            planning = replace(planning, pools=self._pools(frame))
+        history = _history(frame)
+        planning = replace(planning, pools=self._pools(frame) if frame.unavailable or not history else {})
         if frame.prices:
             quoted = {name: Price(usd) for name, usd in frame.prices.items()}
             planning = replace(planning, prices={**planning.prices, **quoted})
-        view = self.planning.view(planning, now, shadow=not stated and bool(planning.memory.targets) and _history(frame))
+        view = self.planning.view(planning, now, shadow=history and bool(planning.memory.targets))
         planning, verdict = self.planning.decide(planning, view)
         return PipeState(forecasting, planning), verdict
 
