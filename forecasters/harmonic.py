@@ -69,6 +69,7 @@ class Harmonic:
 
     name: ClassVar[str] = "harmonic"
     context_size: ClassVar[int] = 1
+    is_coarse: ClassVar[bool] = True
 
     def __init__(self, zone: Zone, season_seconds: float = 86400.0) -> None:
         self._zone = zone
@@ -109,7 +110,7 @@ class Harmonic:
         if len(closed):
             self._fit(state, intake, seen, closed)
         design = self._features_at(seen.time_unix - 0.5 * seen.span_seconds)
-        base = offset(intake)[seen.sel]
+        base = offset(intake, seen.sel)
         left = np.log(seen.demand + base) - np.einsum("kp,kp->k", design, state.theta[seen.sel])
         rate = -np.expm1(-seen.span_seconds / RESIDUAL_SECONDS)
         residual = state.residual[seen.sel]
@@ -119,7 +120,7 @@ class Harmonic:
         fleet, seconds = seen.fleet[closed], state.bin_seconds[seen.fleet[closed]]
         mean = state.bin_total[fleet] / seconds
         design = self._features_at(seen.time_unix[closed] - 0.5 * np.minimum(seconds, 86400.0))
-        base = offset(intake)[fleet]
+        base = offset(intake, fleet)
         value = np.log(mean + base)
         young = state.bins[fleet] == 0.0
         theta = state.theta[fleet]
@@ -143,7 +144,7 @@ class Harmonic:
         state.bin_seconds[fleet] = 0.0
         state.bin_start[fleet] = seen.time_unix[closed]
 
-    def log_shape(self, state: Tide, fleet: Index, time_unix: Array) -> Array:
+    def log_shape(self, state: Tide, fleet: Index | slice, time_unix: Array) -> Array:
         """Return the log of the tide alone at one time per fleet, f64[k]."""
         out: Array = np.einsum("kp,kp->k", self._features_at(time_unix), state.theta[fleet])
         return out
@@ -154,10 +155,11 @@ class Harmonic:
         shape = np.einsum("khp,kp->kh", design, state.theta[fleet])
         fade = np.exp(-horizons_seconds / RESIDUAL_DECAY_SECONDS)
         log = shape + state.residual[fleet][:, None] * fade
-        base = offset(intake)[fleet][:, None]
+        base = offset(intake, fleet)[:, None]
         out: Array = np.maximum(np.exp(np.minimum(log, LOG_LIMIT)) - base, 0.0)
         return out
 
-    def context(self, state: Tide, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array) -> Array:
-        """Return the residual, so that how fast it fades can be learnt."""
-        return np.broadcast_to(state.residual[fleet][:, None, None], (*level.shape, 1))
+    def context(self, state: Tide, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
+        """Return the tide now, so that how fast a deviation from it fades can be learnt."""
+        log = self.log_shape(state, fleet, now_unix)
+        return np.broadcast_to(log[:, None, None], (len(log), len(horizons_seconds), 1))

@@ -20,12 +20,15 @@ LEVEL_CLIP = 10.0
 OFFSET_SHARE = 0.02
 BURSTS_FROM = 0.25
 OFFSET_FLOOR = 1e-9
+COARSE_SECONDS = 119.0
+STRIDE_SECONDS, STRIDE_MOST = 1200.0, 8.0
 
 
 @dataclass(slots=True)
 class Intake:
     """Per fleet, f64[n]: newest time (-inf: none) and demand, typical step, long-run level,
-    mean absolute change between observations, and how many were admitted.
+    mean absolute change between observations, how many were admitted, and the work
+    and seconds gathered for those who look only every `COARSE_SECONDS`.
     """
 
     time_unix: Array
@@ -34,6 +37,8 @@ class Intake:
     level: Array
     noise: Array
     count: Array
+    held: Array
+    held_seconds: Array
 
 
 @dataclass(slots=True)
@@ -56,23 +61,25 @@ class Seen:
 def start_intake(fleets: int) -> Intake:
     """Return the intake that has admitted nothing."""
     zero = np.zeros(fleets)
-    return Intake(np.full(fleets, -np.inf), zero.copy(), np.full(fleets, FIRST_SPAN_SECONDS), zero.copy(), zero.copy(), zero.copy())
+    step = np.full(fleets, FIRST_SPAN_SECONDS)
+    return Intake(np.full(fleets, -np.inf), zero.copy(), step, *(zero.copy() for _ in range(5)))
 
 
-def offset(intake: Intake) -> Array:
-    """Return what is added before a logarithm, f64[n]: 2 % of the level, up to all of it where demand comes in bursts.
+def offset(intake: Intake, sel: Index | slice = slice(None)) -> Array:
+    """Return what is added before a logarithm, f64[k]: 2 % of the level, up to all of it where demand comes in bursts.
 
     So a quiet night stays a ratio, while zeros between batches do not become minus infinity.
     """
-    bursts = np.minimum(np.maximum(intake.noise - BURSTS_FROM * intake.level, 0.0), intake.level)
-    out: Array = intake.level * OFFSET_SHARE + bursts + OFFSET_FLOOR
+    level = intake.level[sel]
+    bursts = np.minimum(np.maximum(intake.noise[sel] - BURSTS_FROM * level, 0.0), level)
+    out: Array = level * OFFSET_SHARE + bursts + OFFSET_FLOOR
     return out
 
 
 def admit(intake: Intake, batch: Batch) -> Seen | None:
     """Take in what counts and return it; None when nothing does. An admitted demand is finite and in [0, 1e15]."""
     time, demand = batch.time_unix, batch.demand_per_second
-    good = (demand >= 0.0) & (demand < np.inf) & (time > intake.time_unix) & (np.abs(time) < TIME_LIMIT)
+    good = (demand >= 0.0) & (demand < np.inf) & (time > intake.time_unix) & (time < TIME_LIMIT) & (time > -TIME_LIMIT)
     sel: slice | Index
     if good.all():
         if not len(good):
@@ -98,6 +105,32 @@ def admit(intake: Intake, batch: Batch) -> Seen | None:
     gap = np.minimum(gap, 1e9)
     span = np.minimum(np.where(count < 2.0, FIRST_SPAN_SECONDS, gap), 3.0 * step)
     return Seen(sel, fleet, when, value, span, gap)
+
+
+def gather(intake: Intake, seen: Seen) -> Seen | None:
+    """Return what is seen at the coarse pace: the mean over at least two minutes, for the fleets where that much has passed.
+
+    Where observations are further apart it is the observation itself. None when no fleet's time has come.
+    """
+    seconds = intake.held_seconds[seen.sel] + seen.span_seconds
+    work = intake.held[seen.sel] + seen.demand * seen.span_seconds
+    ready = (seconds >= COARSE_SECONDS) | (intake.count[seen.sel] == 1.0)
+    if ready.all():
+        intake.held[seen.sel] = 0.0
+        intake.held_seconds[seen.sel] = 0.0
+        return Seen(seen.sel, seen.fleet, seen.time_unix, work / seconds, seconds, seen.gap_seconds, seen.calm)
+    intake.held[seen.sel], intake.held_seconds[seen.sel] = np.where(ready, 0.0, work), np.where(ready, 0.0, seconds)
+    if not ready.any():
+        return None
+    fleet = seen.fleet[ready]
+    calm = None if seen.calm is None else seen.calm[ready]
+    return Seen(fleet, fleet, seen.time_unix[ready], (work / seconds)[ready], seconds[ready], seen.gap_seconds[ready], calm)
+
+
+def stride(intake: Intake, fleet: Index | slice) -> Array:
+    """Return after how many observations errors are scored, f64[k]: every one at 20 minutes, every eighth at a minute or less."""
+    out: Array = np.minimum(np.maximum(np.floor(STRIDE_SECONDS / intake.step_seconds[fleet]), 1.0), STRIDE_MOST)
+    return out
 
 
 def _typical_step(step: Array, gap: Array, count: Array) -> Array:

@@ -25,7 +25,9 @@ YOUNG_SECONDS = 1.5 * 86400.0
 
 @dataclass(slots=True)
 class Onset:
-    """Per fleet f64[n]: slow residual of the tide, noise around it, how many suspect observations in a row, when they began."""
+    """Per fleet f64[n]: slow residual of the tide, noise around it, how many suspect observations in a row, when they began,
+    when the first came, how many; work and seconds gathered until there are two minutes of it.
+    """
 
     slow: Array
     noise: Array
@@ -33,17 +35,20 @@ class Onset:
     since: Array
     began: Array
     seen: Array
+    held: Array
+    held_seconds: Array
 
 
 def start_onset(fleets: int) -> Onset:
     """Return the prior: a log noise of `PRIOR_NOISE`, nothing suspect."""
     zero = np.zeros(fleets)
-    return Onset(zero.copy(), np.full(fleets, PRIOR_NOISE), zero.copy(), zero.copy(), np.full(fleets, np.nan), zero.copy())
+    noise, blank = np.full(fleets, PRIOR_NOISE), np.full(fleets, np.nan)
+    return Onset(zero.copy(), noise, zero.copy(), zero.copy(), blank, *(zero.copy() for _ in range(3)))
 
 
-def threshold(onset: Onset) -> Array:
-    """Return the log ratio that is suspect, f64[n]."""
-    out: Array = np.maximum(LEAST_RATIO, ALARM_SIGMAS * onset.noise)
+def threshold(noise: Array) -> Array:
+    """Return the log ratio that is suspect, f64[k]."""
+    out: Array = np.maximum(LEAST_RATIO, ALARM_SIGMAS * noise)
     return out
 
 

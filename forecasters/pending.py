@@ -4,21 +4,26 @@ Owns which forecasts are kept (at most `SLOTS` per horizon, evenly spaced), when
 It must not score anything; `spread` learns from what `settle` hands out.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from forecasters.api import Array
-from forecasters.intake import Index, Intake, Seen
+from forecasters.intake import Index, Seen
 
 SLOTS = 24
 RING = SLOTS + 3
 
 
+Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+
+
 @dataclass(slots=True)
 class Pending:
-    """Rings by fleet and horizon. `due` inf = empty; `centre` [n, H, RING, T] is what was forecast, `high` the maximum since."""
+    """Rings by fleet and horizon. `due` inf = empty; `centre` [n, H, RING, T] is what was forecast, `high` the maximum since.
+
+    `held` i64[n, H] is the slot that came due and was not yet scored, -1 = none, with what was observed for it.
+    """
 
     due: Array
     next_due: Array
@@ -27,14 +32,17 @@ class Pending:
     next_issue: Array
     high: Array
     centre: Array
+    held: Index
+    held_actual: Array
+    held_high: Array
 
 
 @dataclass(slots=True)
 class Settled:
-    """Forecasts that came due: flat rows (fleet x horizon), positions in the batch, actual and highest demand, what was said."""
+    """Forecasts that came due: flat rows (fleet x horizon), fleets, actual and highest demand, what was said."""
 
     row: Index
-    position: Index
+    fleet: Index
     actual: Array
     high: Array
     centre: Array
@@ -51,18 +59,23 @@ def start_pending(fleets: int, horizons: int, tracks: int) -> Pending:
         next_issue=np.full(shape, -np.inf),
         high=np.zeros((*shape, RING)),
         centre=np.zeros((*shape, RING, tracks)),
+        held=np.full(shape, -1, dtype=np.int64),
+        held_actual=np.zeros(shape),
+        held_high=np.zeros(shape),
     )
 
 
-def settle(pending: Pending, seen: Seen) -> Iterator[Settled]:
-    """Yield the forecasts that this observation answers, a row at most once each time; expired ones are dropped."""
+def settle(pending: Pending, seen: Seen) -> None:
+    """Hold what this observation answers, for `collect`; expired forecasts are dropped. A row holds its newest answer."""
     horizons = pending.due.shape[1]
-    pending.high[seen.sel] = np.maximum(pending.high[seen.sel], seen.demand[:, None, None])
+    if isinstance(seen.sel, slice):
+        np.maximum(pending.high, seen.demand[:, None, None], out=pending.high)
+    else:
+        pending.high[seen.sel] = np.maximum(pending.high[seen.sel], seen.demand[:, None, None])
     tail, next_due = pending.tail.ravel(), pending.next_due.ravel()
     due, high = pending.due.reshape(-1, RING), pending.high.reshape(-1, RING)
-    centre = pending.centre.reshape(len(due), RING, -1)
     for _ in range(RING):
-        flat = np.flatnonzero(pending.next_due[seen.sel] <= seen.time_unix[:, None])
+        flat = (pending.next_due[seen.sel] <= seen.time_unix[:, None]).ravel().nonzero()[0]
         if not len(flat):
             return
         position = flat // horizons
@@ -74,40 +87,53 @@ def settle(pending: Pending, seen: Seen) -> Iterator[Settled]:
         next_due[row] = due[row, following]
         if not fresh.all():
             row, position, slot = row[fresh], position[fresh], slot[fresh]
-        if len(row):
-            yield Settled(row, position, seen.demand[position], high[row, slot], centre[row, slot])
+        pending.held.ravel()[row] = slot
+        pending.held_actual.ravel()[row] = seen.demand[position]
+        pending.held_high.ravel()[row] = high[row, slot]
 
 
-def issue(pending: Pending, intake: Intake, seen: Seen, horizons_seconds: Array, centre: Array, stand_in: Index) -> None:
-    """Keep the forecasts made at the observation's time, f64[k, H, T], where the horizon's next slot is due.
+def collect(pending: Pending, fleet: Index) -> Settled | None:
+    """Return what is held for fleets i64[k], each row once, and hold it no more; None when there is nothing."""
+    horizons = pending.due.shape[1]
+    flat = (pending.held[fleet] >= 0).ravel().nonzero()[0]
+    if not len(flat):
+        return None
+    position = flat // horizons
+    row = fleet[position] * horizons + flat % horizons
+    held = pending.held.ravel()
+    slot = held[row]
+    held[row] = -1
+    said = pending.centre.reshape(pending.held.size, RING, -1)[row, slot]
+    return Settled(row, fleet[position], pending.held_actual.ravel()[row], pending.held_high.ravel()[row], said)
 
-    A horizon that another stands in for is not kept.
+
+def issue(pending: Pending, time_unix: Array, fleet: Index, step: Array, horizons_seconds: Array, centre: Array, own: Mask) -> None:
+    """Keep forecasts made by fleets i64[k] at a time f64[k], f64[k, H, T], where the horizon's next slot is due.
+
+    `own` bool[k, H] is False for a horizon that another stands in for: it is not kept. `step` f64[k], seconds.
     """
     horizons = len(horizons_seconds)
-    own = stand_in[seen.sel] == np.arange(horizons)
-    flat = np.flatnonzero((pending.next_issue[seen.sel] <= seen.time_unix[:, None]) & own)
+    flat = ((pending.next_issue[fleet] <= time_unix[:, None]) & own).ravel().nonzero()[0]
     if not len(flat):
         return
     position, column = flat // horizons, flat % horizons
-    row = seen.fleet[position] * horizons + column
+    row = fleet[position] * horizons + column
     head, due = pending.head.ravel(), pending.due.reshape(-1, RING)
     slot = head[row]
     free = due[row, slot] == np.inf
     if not free.all():
         row, position, column, slot = row[free], position[free], column[free], slot[free]
-    when = seen.time_unix[position]
-    ahead = horizons_seconds[column]
-    due[row, slot] = when + ahead
+    when, ahead = time_unix[position], horizons_seconds[column]
+    due[row, slot] = until = when + ahead
     pending.high.reshape(-1, RING)[row, slot] = 0.0
     pending.centre.reshape(len(due), RING, -1)[row, slot] = centre[position, column]
     head[row] = (slot + 1) % RING
     next_due = pending.next_due.ravel()
-    next_due[row] = np.minimum(next_due[row], when + ahead)
+    next_due[row] = np.minimum(next_due[row], until)
     spacing = ahead / SLOTS
-    slack = 0.5 * np.minimum(intake.step_seconds[seen.fleet[position]], spacing)
-    pending.next_issue.ravel()[row] = when + spacing - slack
+    pending.next_issue.ravel()[row] = when + spacing - 0.5 * np.minimum(step[position], spacing)
 
 
-def pick(settled: Settled, where: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Settled:
+def pick(settled: Settled, where: Mask) -> Settled:
     """Return some of the forecasts that came due."""
-    return Settled(settled.row[where], settled.position[where], settled.actual[where], settled.high[where], settled.centre[where])
+    return Settled(settled.row[where], settled.fleet[where], settled.actual[where], settled.high[where], settled.centre[where])

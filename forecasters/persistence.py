@@ -28,6 +28,7 @@ class Persistence:
 
     name: ClassVar[str] = "persistence"
     context_size: ClassVar[int] = 0
+    is_coarse: ClassVar[bool] = False
 
     def start(self, fleets: int) -> Nothing:
         """Return an empty state."""
@@ -40,11 +41,9 @@ class Persistence:
         """Return the last value."""
         return np.repeat(intake.demand[fleet][:, None], len(horizons_seconds), axis=1)
 
-    def context(
-        self, state: Nothing, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array
-    ) -> Array:
+    def context(self, state: Nothing, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return nothing: the method's word is all there is."""
-        return np.zeros((*level.shape, 0))
+        return np.zeros((len(now_unix), len(horizons_seconds), 0))
 
 
 @dataclass(slots=True)
@@ -59,6 +58,7 @@ class Smoothed:
 
     name: ClassVar[str] = "smoothed"
     context_size: ClassVar[int] = 0
+    is_coarse: ClassVar[bool] = False
     memories = np.geomspace(SHORTEST_MEMORY_SECONDS, LONGEST_MEMORY_SECONDS, 12)
 
     def __init__(self) -> None:
@@ -91,6 +91,6 @@ class Smoothed:
         grid = np.log(self.memories)
         return np.array([np.interp(wanted, grid, unit) for unit in np.eye(len(grid))])
 
-    def context(self, state: Levels, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array) -> Array:
+    def context(self, state: Levels, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return nothing: the method's word is all there is."""
-        return np.zeros((*level.shape, 0))
+        return np.zeros((len(now_unix), len(horizons_seconds), 0))

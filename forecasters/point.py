@@ -15,6 +15,7 @@ class PointMethod[S](Protocol):
 
     name: ClassVar[str]
     context_size: ClassVar[int]
+    is_coarse: ClassVar[bool]
 
     def start(self, fleets: int) -> S:
         """Return the state that has seen nothing."""
@@ -30,6 +31,6 @@ class PointMethod[S](Protocol):
         """
         ...
 
-    def context(self, state: S, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array) -> Array:
-        """Return `context_size` more log features f64[k, H, C] for the blend, relative to the log `level` f64[k, H]; only if any."""
+    def context(self, state: S, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
+        """Return `context_size` more logs of demand f64[k, H, C] for the blend to weigh; NaN where not known."""
         ...

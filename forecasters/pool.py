@@ -12,24 +12,21 @@ import numpy as np
 
 from forecasters.api import Array, Batch
 from forecasters.blend import Blend, learn_blend, say_blend, start_blend
-from forecasters.intake import Index, Intake, Seen, admit, offset, start_intake
-from forecasters.pending import SLOTS, Pending, Settled, issue, pick, settle, start_pending
+from forecasters.intake import Index, Intake, Seen, admit, gather, offset, start_intake, stride
+from forecasters.pending import SLOTS, Pending, Settled, collect, issue, pick, settle, start_pending
 from forecasters.point import PointMethod
-from forecasters.spread import SHAPED, Spread, learn_errors, method_quantiles, prior_scale, start_spread
+from forecasters.spread import SHAPED, Spread, learn_errors, method_quantiles, start_spread
+from forecasters.weights import FIRST_SHARPNESS, SHARPNESS, favours, first_losses, follow_losses, weigh
 
 MEMORY_SECONDS = 14 * 86400.0
 LEAST_MEMORY, MOST_MEMORY = 150.0, 2000.0
-LOSS_MEMORY = 150.0
-SHARPNESS, FLATTER, LEAST_SHARPNESS = 8.0, 0.25, 4.0
 LOG_LIMIT = 40.0
-NEWCOMER_LOSS = 2.0
-BLEND_LOSS = 1.3
+FEATURE_LIMIT = 4.0
 STEP_SLACK = 1.05
 CALM_MULTIPLE, CALM_SPREAD = 1.15, 0.15
 UNFORESEEN_MULTIPLE = 2.0
-FAVOUR = {"working-week": 4.0, "blend": 2.0}
 LEVEL, BLEND = "smoothed", "blend"
-TRUSTED_AT_ONCE = ("persistence", "smoothed", "seasonal-naive", "working-week")
+PRIOR_SHARE = {"persistence": 0.3, "seasonal-naive": 0.1, "working-week": 0.2, "harmonic": 0.2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +40,9 @@ class Over:
 
 @dataclass(slots=True)
 class PoolState:
-    """All arrays; `centre` f64[n, H, T] is the point forecast of every track made at the newest observation.
+    """All arrays; `words` f64[n, H, M + C] is what the methods (and their contexts) said at the newest observation.
 
+    `centre` f64[n, H, 2] is the combination's point forecast and its running maximum, made then too.
     `stand_in` i64[n, H]: horizons inside one step all mean the next observation, so the longest of them answers for the rest.
     """
 
@@ -54,157 +52,179 @@ class PoolState:
     spread: Spread
     loss: Array
     weight: Array
+    blend: Blend
+    words: Array
     centre: Array
     stand_in: Index
-    blend: Blend
 
 
 class Pool:
-    """Methods, horizons and quantiles, fixed. Tracks: one per method, then the combination, then its running maximum."""
+    """Methods, horizons and quantiles, fixed. Tracks: one per method, the blend, the combination, its running maximum."""
 
     def __init__(self, methods: Sequence[PointMethod[Any]], horizons_seconds: Array, quantiles: Array) -> None:
         self.methods = tuple(methods)
         self.horizons_seconds = np.asarray(horizons_seconds, dtype=np.float64)
         self.quantiles = np.asarray(quantiles, dtype=np.float64)
-        self._blends = len(self.methods) > 1
-        self._count = len(self.methods) + self._blends
+        names = [method.name for method in self.methods]
+        self._blends = len(names) > 1
+        self.names = (*names, BLEND) if self._blends else tuple(names)
+        self._count = len(self.names)
         self._tracks = self._count + 2
-        self._prior = self._blend_prior()
+        self._level = names.index(LEVEL) if self._blends else 0
+        self._others = np.array([i for i in range(len(names)) if i != self._level], dtype=np.int64)
+        self._contexts = sum(method.context_size for method in self.methods) if self._blends else 0
+        shares = [PRIOR_SHARE.get(names[i], 0.1) for i in self._others]
+        self._prior = np.array([*shares, *[0.0] * (self._contexts + 1)])
         self._columns = self._tracks + 1 + len(self._prior) * self._blends
-        self._favour = np.array([FAVOUR.get(name, 1.0) for name in self.names])
-        others = [i for i, method in enumerate(self.methods) if method.name != LEVEL]
-        self._others = np.array(others, dtype=np.int64)
-        self._level = next((i for i, method in enumerate(self.methods) if method.name == LEVEL), 0)
+        self._favour = favours(self.names)
+        self._first_loss = first_losses(self.names, self.horizons_seconds)
         self._middle = int(np.argmin(np.abs(self.quantiles - 0.5)))
+        self._side = np.sign(self.quantiles - 0.5)
         self._order = np.arange(len(self.horizons_seconds))
-        self._first_loss = prior_scale(self.horizons_seconds)[:, None] * np.array(
-            [1.0 if method.name in TRUSTED_AT_ONCE else NEWCOMER_LOSS for method in self.methods] + [BLEND_LOSS] * self._blends
-        )
-
-    def _blend_prior(self) -> Array:
-        share = {"persistence": 0.3, "seasonal-naive": 0.1, "working-week": 0.2, "harmonic": 0.2}
-        extra = sum(method.context_size for method in self.methods)
-        return np.array([share.get(method.name, 0.1) for method in self.methods if method.name != LEVEL] + [0.0] * (extra + 1))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What the weights are of: the methods, and the blend where there are several."""
-        return tuple(method.name for method in self.methods) + (BLEND,) * self._blends
 
     def start(self, fleets: int) -> PoolState:
         """Return the state that has seen nothing."""
         horizons = len(self.horizons_seconds)
-        state = PoolState(
+        first = weigh(self._first_loss, self._favour, (SHARPNESS / FIRST_SHARPNESS) ** 4)
+        return PoolState(
             intake=start_intake(fleets),
             methods={method.name: method.start(fleets) for method in self.methods},
             pending=start_pending(fleets, horizons, self._columns),
             spread=start_spread(fleets, self.horizons_seconds, self._tracks, self.quantiles),
             loss=np.tile(self._first_loss, (fleets, 1)),
-            weight=np.tile(_weigh(self._first_loss, np.full(horizons, LEAST_SHARPNESS), self._favour), (fleets, 1)),
-            centre=np.zeros((fleets, horizons, self._tracks)),
-            stand_in=np.tile(np.arange(horizons), (fleets, 1)),
+            weight=np.tile(first, (fleets, 1)),
             blend=start_blend(fleets * horizons * self._blends, self._prior),
+            words=np.full((fleets, horizons, len(self.methods) + self._contexts), np.nan),
+            centre=np.zeros((fleets, horizons, 2)),
+            stand_in=np.tile(self._order, (fleets, 1)),
         )
-        return state
 
     def learn(self, state: PoolState, batch: Batch, over: Over | None = None) -> PoolState:
         """Score, learn and forecast ahead; what lies `over` the tide is taken out before and put back after."""
         if over is not None:
             batch = Batch(batch.time_unix, batch.demand_per_second / over.now)
-        seen = admit(state.intake, batch)
+        intake = state.intake
+        seen = admit(intake, batch)
         if seen is None:
             return state
         tide = seen.demand
         if over is not None:
             seen.demand = tide * over.now[seen.sel]
             seen.calm = over.now[seen.sel] < CALM_MULTIPLE
-        for settled in settle(state.pending, seen):
-            calm = settled.centre[:, self._tracks] == 0.0
-            if over is not None:
-                calm &= over.now[seen.fleet[settled.position]] < UNFORESEEN_MULTIPLE
-            if calm.all():
-                self._score(state, seen, settled)
-            elif calm.any():
-                self._score(state, seen, pick(settled, calm))
+        settle(state.pending, seen)
         seen.demand = tide
-        for method in self.methods:
-            method.learn(state.methods[method.name], state.intake, seen)
+        pace = stride(intake, seen.sel)
+        turn = intake.count[seen.sel] % pace == 0.0
+        scored = seen.fleet if turn.all() else seen.fleet[turn]
+        if len(scored):
+            settled = collect(state.pending, scored)
+            if settled is not None:
+                self._score(state, settled, over)
+        coarse = gather(intake, seen)
+        self._teach(state, seen, coarse)
         self._stand_in(state, seen)
-        centre = self._centres(state, seen.sel, seen.fleet, seen.time_unix, over)
-        state.centre[seen.sel] = centre[:, :, : self._tracks]
-        issue(state.pending, state.intake, seen, self.horizons_seconds, centre, state.stand_in)
+        said = self._say(state, seen.sel, seen.fleet, seen.time_unix, over)
+        state.centre[seen.sel] = said[:, :, self._count : self._tracks]
+        if len(scored):
+            where = slice(None) if turn.all() else turn
+            own = state.stand_in[scored] == self._order
+            step = intake.step_seconds[scored]
+            issue(state.pending, seen.time_unix[where], scored, step, self.horizons_seconds, said[where], own)
         return state
 
+    def _teach(self, state: PoolState, seen: Seen, coarse: Seen | None) -> None:
+        """Let the methods learn, the coarse ones at their pace, and refresh what they say ahead."""
+        for method in self.methods:
+            told = coarse if method.is_coarse else seen
+            if told is not None:
+                method.learn(state.methods[method.name], state.intake, told)
+                self._listen(state.words, state, told.sel, told.time_unix, method)
+
+    def _listen(self, words: Array, state: PoolState, sel: slice | Index, now_unix: Array, method: PointMethod[Any]) -> None:
+        """Write one method's words (and contexts) at the horizons into `words` f64[n, H, M + C]."""
+        own = state.methods[method.name]
+        place = self.methods.index(method)
+        words[sel, :, place] = method.centre(own, state.intake, sel, now_unix, self.horizons_seconds)
+        if self._contexts and method.context_size:
+            first = len(self.methods) + sum(other.context_size for other in self.methods[:place])
+            context = method.context(own, state.intake, sel, now_unix, self.horizons_seconds)
+            words[sel, :, first : first + method.context_size] = context
+
     def _stand_in(self, state: PoolState, seen: Seen) -> None:
-        inside = np.searchsorted(self.horizons_seconds, state.intake.step_seconds[seen.sel] * STEP_SLACK, side="right") - 1
+        inside = self.horizons_seconds.searchsorted(state.intake.step_seconds[seen.sel] * STEP_SLACK, side="right") - 1
         state.stand_in[seen.sel] = np.maximum(self._order, inside[:, None])
 
-    def _score(self, state: PoolState, seen: Seen, settled: Settled) -> None:
-        row = settled.row
+    def _score(self, state: PoolState, settled: Settled, over: Over | None) -> None:
+        """Learn from forecasts that came due, but not from those made in a wave, nor where one came that nobody foresaw."""
+        calm = settled.centre[:, self._tracks] == 0.0
+        if over is not None:
+            calm &= over.now[settled.fleet] < UNFORESEEN_MULTIPLE
+        if not calm.all():
+            settled = pick(settled, calm)
+            if not len(settled.row):
+                return
+        row, fleet, intake, count = settled.row, settled.fleet, state.intake, self._count
         column = row % len(self.horizons_seconds)
         horizon = self.horizons_seconds[column]
-        spacing = np.maximum(horizon / SLOTS, state.intake.step_seconds[seen.fleet[settled.position]])
+        spacing = np.maximum(horizon / SLOTS, intake.step_seconds[fleet] * stride(intake, fleet))
         overlap = np.maximum(horizon / spacing, 1.0)
-        base = offset(state.intake)[seen.fleet[settled.position]][:, None]
-        said_then = settled.centre[:, : self._tracks]
-        actual = np.empty_like(said_then)
-        actual[:, :-1] = settled.actual[:, None]
+        base = offset(intake, fleet)[:, None]
+        centre = settled.centre[:, : self._tracks]
+        actual = np.repeat(settled.actual[:, None], self._tracks, axis=1)
         actual[:, -1] = settled.high
-        error = np.log((actual + base) / (said_then + base))
-        count = self._count
-        if count > 1:
-            log = np.minimum(method_quantiles(state.spread, row, count), LOG_LIMIT)
+        error = np.log((actual + base) / (centre + base))
+        if self._blends:
             learn_blend(state.blend, row, settled.centre[:, self._tracks + 1 :], error[:, self._level], overlap)
-            said = (said_then[:, :count, None] + base[:, :, None]) * np.exp(log) - base[:, :, None]
-            miss = settled.actual[:, None, None] - said
-            pinball = np.maximum(self.quantiles * miss, (self.quantiles - 1.0) * miss).mean(axis=2)
-            pinball /= state.intake.level[seen.fleet[settled.position]][:, None] + base
-            rate = 1.0 / np.minimum(state.spread.count[row] + 2.0, LOSS_MEMORY)
-            loss = state.loss[row]
-            loss += rate[:, None] * (np.minimum(pinball, 50.0) - loss)
+            log = np.minimum(method_quantiles(state.spread, row, count), LOG_LIMIT)
+            said = (centre[:, :count, None] + base[:, :, None]) * np.exp(log) - base[:, :, None]
+            level = intake.level[fleet] + base[:, 0]
+            loss = follow_losses(state.loss[row], settled.actual, said, self.quantiles, level, state.spread.count[row])
             state.loss[row] = loss
-            state.weight[row] = _weigh(loss, SHARPNESS / overlap**FLATTER, self._favour)
+            state.weight[row] = weigh(loss, self._favour, overlap)
         memory = np.minimum(np.maximum(MEMORY_SECONDS / spacing, LEAST_MEMORY), MOST_MEMORY)
         learn_errors(state.spread, row, column, error, memory, overlap, self.quantiles)
 
-    def _centres(self, state: PoolState, sel: slice | Index, fleet: Index, now_unix: Array, over: Over | None) -> Array:
-        horizons = self.horizons_seconds
-        count = self._count
-        methods = len(self.methods)
-        out = np.zeros((len(fleet), len(horizons), self._columns))
-        for track, method in enumerate(self.methods):
-            out[:, :, track] = method.centre(state.methods[method.name], state.intake, sel, now_unix, horizons)
-        known = out[:, :, self._level : self._level + 1] if self._blends else state.intake.demand[sel][:, None, None]
-        unknown = np.isnan(out[:, :, :methods])
-        if unknown.any():
-            out[:, :, :methods] = np.where(unknown, known, out[:, :, :methods])
+    def _say(
+        self, state: PoolState, sel: slice | Index, fleet: Index, now_unix: Array, over: Over | None, words: Array | None = None
+    ) -> Array:
+        """Return f64[k, H, columns]: every track's point forecast, whether a wave is about, and the blend's features."""
+        count, methods = self._count, len(self.methods)
+        out = np.zeros((len(fleet), len(self.horizons_seconds), self._columns))
+        word = (state.words if words is None else words)[sel]
+        said = word[:, :, :methods]
+        unknown = np.isnan(said)
+        partial = unknown.any()
+        if partial:
+            known = said[:, :, self._level : self._level + 1] if self._blends else state.intake.demand[sel][:, None, None]
+            said = np.where(unknown, known, said)
+        out[:, :, :methods] = said
         if self._blends:
-            base = offset(state.intake)[sel][:, None]
-            log = np.log(out[:, :, :methods] + base[:, :, None])
+            base = offset(state.intake, sel)[:, None]
+            log = np.log(out[:, :, :count] + base[:, :, None])
             level = log[:, :, self._level]
             design = out[:, :, self._tracks + 1 :]
             design[:, :, : methods - 1] = log[:, :, self._others] - level[:, :, None]
-            place = methods - 1
-            for method in self.methods:
-                if method.context_size:
-                    following = place + method.context_size
-                    design[:, :, place:following] = method.context(state.methods[method.name], state.intake, sel, now_unix, horizons, level)
-                    place = following
+            context = word[:, :, methods:]
+            design[:, :, methods - 1 : -1] = np.where(np.isnan(context), 0.0, context - level[:, :, None])
             design[:, :, -1] = 1.0
-            np.minimum(np.maximum(design, -4.0, out=design), 4.0, out=design)
-            said = level + say_blend(state.blend, fleet, len(horizons), design)
-            out[:, :, methods] = np.maximum(np.exp(said) - base, 0.0)
-        if over is not None:
-            out[:, :, :count] *= over.ahead[fleet][:, :, None]
-            wavy = (over.now[fleet][:, None] > CALM_MULTIPLE) | (over.ahead[fleet] > CALM_MULTIPLE)
-            out[:, :, self._tracks] = wavy | (np.abs(over.spread[fleet]).max(axis=2) > CALM_SPREAD)
-        if count > 1:
-            weight = state.weight.reshape(-1, len(horizons), count)[sel]
-            mean = np.einsum("khm,khm->kh", np.log(out[:, :, :count] + base[:, :, None]), weight)
-            out[:, :, count] = np.maximum(np.exp(mean) - base, 0.0)
+            np.minimum(np.maximum(design, -FEATURE_LIMIT, out=design), FEATURE_LIMIT, out=design)
+            log[:, :, methods] = level + say_blend(state.blend, fleet, len(self.horizons_seconds), design)
+            weight = state.weight.reshape(-1, len(self.horizons_seconds), count)[sel]
+            if partial:
+                weight = weight.copy()
+                weight[:, :, :methods][unknown] = 0.0
+                weight /= weight.sum(axis=2, keepdims=True)
+            out[:, :, methods] = np.exp(log[:, :, methods]) - base
+            out[:, :, count] = np.exp(np.einsum("khm,khm->kh", log, weight)) - base
+            np.maximum(out[:, :, methods : count + 1], 0.0, out=out[:, :, methods : count + 1])
         else:
             out[:, :, count] = out[:, :, 0]
-        out = out[np.arange(len(fleet))[:, None], state.stand_in[sel]]
+        if over is not None:
+            out[:, :, : count + 1] *= over.ahead[fleet][:, :, None]
+            wavy = (over.now[fleet][:, None] > CALM_MULTIPLE) | (over.ahead[fleet] > CALM_MULTIPLE)
+            out[:, :, self._tracks] = wavy | (np.abs(over.spread[fleet]).max(axis=2) > CALM_SPREAD)
+        if state.stand_in[sel][:, 0].any():
+            out = out[np.arange(len(fleet))[:, None], state.stand_in[sel]]
         np.maximum.accumulate(out[:, :, count], axis=1, out=out[:, :, count + 1])
         return out
 
@@ -212,20 +232,23 @@ class Pool:
         """Return (demand, peak) f64[n, H, Q] at `now_unix` + each horizon."""
         intake = state.intake
         fleets, horizons = len(intake.time_unix), len(self.horizons_seconds)
-        count = self._count
-        centre = state.centre
-        late = now_unix - intake.time_unix
-        if not (late == 0.0).all():
-            now = np.full(fleets, now_unix)
-            centre = self._centres(state, slice(None), np.arange(fleets), now, over)[:, :, : self._tracks]
-        base = offset(intake)[:, None, None]
-        quantile = state.spread.quantile.reshape(fleets, horizons, SHAPED, -1)[np.arange(fleets)[:, None], state.stand_in]
+        centre, late = state.centre, now_unix - intake.time_unix
+        quantile = state.spread.quantile.reshape(fleets, horizons, SHAPED, -1)
+        if state.stand_in[:, 0].any():
+            quantile = quantile[np.arange(fleets)[:, None], state.stand_in]
+        if late.any():
+            words, now = state.words.copy(), np.full(fleets, now_unix)
+            for method in self.methods:
+                self._listen(words, state, slice(None), now, method)
+            centre = self._say(state, slice(None), np.arange(fleets), now, over, words)[:, :, self._count : self._tracks]
+            if (late > 1.5 * intake.step_seconds).any():
+                quantile = self._widened(quantile, late)
         if over is not None:
             middle = quantile[..., self._middle : self._middle + 1]
-            quantile = middle + np.sign(self.quantiles - 0.5) * np.hypot(quantile - middle, over.spread[:, :, None, :])
-        if (late > 1.5 * intake.step_seconds).any():
-            quantile = self._widened(quantile, late)
-        said = (centre[:, :, count : count + 2] + base)[..., None] * np.exp(np.minimum(quantile, LOG_LIMIT)) - base[..., None]
+            quantile = middle + self._side * np.hypot(quantile - middle, over.spread[:, :, None, :])
+        base = offset(intake)[:, None, None]
+        said = (centre + base)[..., None] * np.exp(np.minimum(quantile, LOG_LIMIT))
+        said -= base[..., None]
         np.maximum(said, 0.0, out=said)
         demand = said[:, :, 0]
         peak = np.maximum(demand, said[:, :, 1])
@@ -242,12 +265,3 @@ class Pool:
         fleet = np.arange(len(late))[:, None]
         out: Array = quantile[fleet, right - 1] * (1.0 - share) + quantile[fleet, right] * share
         return out
-
-
-def _weigh(loss: Array, sharpness: Array, favour: Array) -> Array:
-    """Return weights along the last axis, falling with a power of the loss: at 4, one that is 20 % worse has half the weight."""
-    power = (loss.min(axis=-1, keepdims=True) + 1e-9) / (loss + 1e-9)
-    power **= sharpness[:, None]
-    power *= favour
-    out: Array = power / power.sum(axis=-1, keepdims=True)
-    return out

@@ -29,20 +29,30 @@ def start_ring(fleets: int, slots: int) -> Ring:
 
 
 def fill(ring: Ring, seen: Seen, local: Array, span: Array, width: float) -> None:
-    """Write demand into every slot of `width` seconds that the span up to local time covers; a finer span adds to the mean."""
-    value = ring.value
+    """Write demand into every slot of `width` seconds that the span up to local time covers.
+
+    The newest slot holds its first observation until it is over, then its mean.
+    """
     last = np.ceil(local / width) - 1.0
-    first = np.ceil((local - span) / width)
-    same = last == ring.slot[seen.sel]
-    gathered = np.where(same, ring.total[seen.sel], 0.0) + seen.demand * span
-    covered = np.where(same, ring.seconds[seen.sel], 0.0) + span
-    ring.slot[seen.sel], ring.total[seen.sel], ring.seconds[seen.sel] = last, gathered, covered
-    length = value.shape[1]
-    slots = int((last - first).max()) + 1
+    work = seen.demand * span
+    held = ring.slot[seen.sel]
+    same = last == held
+    if same.all():
+        ring.total[seen.sel] += work
+        ring.seconds[seen.sel] += span
+        return
+    value, length = ring.value, ring.value.shape[1]
+    total, seconds = ring.total[seen.sel], ring.seconds[seen.sel]
+    ended = ~same & (seconds > 0.0)
+    value[seen.fleet[ended], (held[ended] % length).astype(np.int64)] = total[ended] / seconds[ended]
+    slots = int((last - np.ceil((local - span) / width)).max()) + 1
     if slots > 1:
         back = np.arange(1, slots)
-        within = last[:, None] - back >= first[:, None]
+        within = last[:, None] - back >= np.ceil((local - span) / width)[:, None]
         row = np.broadcast_to(seen.fleet[:, None], within.shape)[within]
         place = ((last[:, None] - back) % length)[within].astype(np.int64)
         value[row, place] = np.broadcast_to(seen.demand[:, None], within.shape)[within]
-    value[seen.fleet, (last % length).astype(np.int64)] = gathered / covered
+    value[seen.fleet, (last % length).astype(np.int64)] = np.where(same, (total + work) / (seconds + span), seen.demand)
+    ring.slot[seen.sel] = last
+    ring.total[seen.sel] = np.where(same, total, 0.0) + work
+    ring.seconds[seen.sel] = np.where(same, seconds, 0.0) + span

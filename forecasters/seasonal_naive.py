@@ -22,6 +22,7 @@ class SeasonalNaive:
 
     name: ClassVar[str] = "seasonal-naive"
     context_size: ClassVar[int] = 1
+    is_coarse: ClassVar[bool] = True
 
     def __init__(self, zone: Zone, season_seconds: float = 86400.0) -> None:
         self._zone = zone
@@ -48,12 +49,10 @@ class SeasonalNaive:
         slot = ((np.ceil(before / self._slot) - 1.0) % RING).astype(np.int64)
         return np.take_along_axis(state.value[fleet], slot, axis=1)
 
-    def context(self, state: Ring, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array) -> Array:
+    def context(self, state: Ring, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return yesterday's value now: how the day has moved since."""
-        base = offset(intake)[fleet]
+        base = offset(intake, fleet)
         local = self._zone.to_local(now_unix) - self._season
         slot = ((np.ceil(local / self._slot) - 1.0) % RING).astype(np.int64)
         before = np.take_along_axis(state.value[fleet], slot[:, None], axis=1)
-        out = (np.log(before + base[:, None]) - level)[:, :, None]
-        out[np.isnan(out)] = 0.0
-        return out
+        return np.broadcast_to(np.log(before + base[:, None])[:, :, None], (len(base), len(horizons_seconds), 1))

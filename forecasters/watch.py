@@ -12,7 +12,7 @@ import numpy as np
 from controlplane.contracts.fleet import LaunchPlan
 from forecasters.api import Array, Batch
 from forecasters.harmonic import Harmonic, Tide
-from forecasters.intake import Index, Intake, offset
+from forecasters.intake import COARSE_SECONDS, DEMAND_CEILING, TIME_LIMIT, Index, Intake, offset
 from forecasters.launch import PRIOR_HALF_LIFE_SECONDS, PRIOR_PEAK_MULTIPLE, PRIOR_RAMP_SECONDS, Waves, excess
 from forecasters.onset import SUSPECT_COUNT, SUSPECT_SHARE, YOUNG_SECONDS, Onset, follow, start_onset, threshold
 from forecasters.pool import Over
@@ -71,27 +71,24 @@ class Watch:
 
         `past(fleet, time)` is the highest demand that yesterday and the last alike day would explain.
         """
-        time, demand = batch.time_unix, batch.demand_per_second
-        with np.errstate(invalid="ignore"):
-            good = (demand >= 0.0) & (demand < 1e15) & (time > intake.time_unix) & (intake.count > 0.0) & (np.abs(time) < 1e12)
-        self._open_announced(state, time, waves)
-        fleet = np.flatnonzero(good)
+        self._open_announced(state, batch.time_unix, waves)
+        fleet, demand, span = _gather(state.onset, intake, batch)
         if len(fleet):
-            self._follow(state, tide, intake, batch, fleet, past)
+            self._follow(state, tide, intake, fleet, batch.time_unix[fleet], demand, span, past)
         if not any(waves) and not state.wave.kind.any():
             return None
-        return self.over(state, time, waves)
+        return self.over(state, batch.time_unix, waves)
 
-    def _follow(self, state: WatchState, tide: Tide, intake: Intake, batch: Batch, fleet: Index, past: Past) -> None:
-        time = batch.time_unix[fleet]
-        base = offset(intake)[fleet]
-        log = np.log(batch.demand_per_second[fleet] + base)
+    def _follow(
+        self, state: WatchState, tide: Tide, intake: Intake, fleet: Index, time: Array, demand: Array, span: Array, past: Past
+    ) -> None:
+        base = offset(intake, fleet)
+        log = np.log(demand + base)
         ratio = log - self._tide.log_shape(tide, fleet, time) - state.onset.slow[fleet]
         began = state.onset.began[fleet]
         state.onset.began[fleet] = np.where(np.isnan(began), time, began)
         idle = state.wave.kind[fleet] == IDLE
-        span = np.minimum(time - intake.time_unix[fleet], 3.0 * intake.step_seconds[fleet])
-        limit = threshold(state.onset)[fleet]
+        limit = threshold(state.onset.noise[fleet])
         suspect = idle & (ratio > SUSPECT_SHARE * limit)
         if suspect.any():
             at = np.flatnonzero(suspect)
@@ -177,3 +174,22 @@ def _open(wave: WaveState, number: int, plan: LaunchPlan) -> None:
         (PRIOR_RAMP_SECONDS, False) if plan.ramp_seconds is None else (plan.ramp_seconds, True),
         (PRIOR_HALF_LIFE_SECONDS, False) if plan.half_life_seconds is None else (plan.half_life_seconds, True),
     )
+
+
+def _gather(onset: Onset, intake: Intake, batch: Batch) -> tuple[Index, Array, Array]:
+    """Return fleets, mean demand and its span where at least two minutes of new demand have come together."""
+    time, demand = batch.time_unix, batch.demand_per_second
+    good = (demand >= 0.0) & (demand < DEMAND_CEILING) & (time > intake.time_unix) & (intake.count > 0.0) & (time < TIME_LIMIT)
+    gap = np.minimum(time - intake.time_unix, 3.0 * intake.step_seconds)
+    if good.all():
+        onset.held_seconds += gap
+        onset.held += demand * gap
+    else:
+        onset.held_seconds += np.where(good, gap, 0.0)
+        onset.held += np.where(good, np.where(good, demand, 0.0) * np.where(good, gap, 0.0), 0.0)
+    fleet = (good & (onset.held_seconds >= COARSE_SECONDS)).nonzero()[0]
+    span = onset.held_seconds[fleet]
+    mean = onset.held[fleet] / span
+    onset.held[fleet] = 0.0
+    onset.held_seconds[fleet] = 0.0
+    return fleet, mean, span

@@ -41,6 +41,7 @@ class WorkingWeek:
 
     name: ClassVar[str] = "working-week"
     context_size: ClassVar[int] = 1
+    is_coarse: ClassVar[bool] = True
 
     def __init__(self, zone: Zone) -> None:
         self._zone = zone
@@ -68,12 +69,11 @@ class WorkingWeek:
             out = np.where(missing, yesterday, out)
         return out
 
-    def context(self, state: Ring, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array, level: Array) -> Array:
+    def context(self, state: Ring, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return last week's value at the target."""
         local = self._zone.to_local(now_unix[:, None] + horizons_seconds)
         weekly = _look(state.value[fleet], local - WEEK_SECONDS)
-        out = (np.log(weekly + offset(intake)[fleet][:, None]) - level)[:, :, None]
-        out[np.isnan(out)] = 0.0
+        out: Array = np.log(weekly + offset(intake, fleet)[:, None])[:, :, None]
         return out
 
 
