@@ -17,7 +17,8 @@ class Market:
     """How an offer really behaves, beside what the policy states about it. Series are (unix second, value), each holding until the next.
 
     `lead_time_seconds` None: the policy's. Lead times are lognormal around that median with `lead_time_sigma`.
-    `stock_replicas` is how many more can be bought at that time; an empty series is plenty.
+    `stock_replicas` is how many more can be bought at that time, `held_replicas` how many can be held at all: what is above it is taken
+    back at once, as spot capacity is. An empty series is plenty.
     """
 
     lead_time_seconds: float | None = None
@@ -26,6 +27,12 @@ class Market:
     interruptions_per_replica_hour: float = 0.0
     usd_per_replica_hour: tuple[tuple[float, float], ...] = ()
     stock_replicas: tuple[tuple[float, int], ...] = ()
+    held_replicas: tuple[tuple[float, int], ...] = ()
+
+    @property
+    def interrupts(self) -> bool:
+        """Whether replicas may be taken back."""
+        return self.interruptions_per_replica_hour > 0 or bool(self.held_replicas)
 
 
 @dataclass(slots=True)
@@ -67,7 +74,7 @@ class Pool:
         """Return USD per replica-hour now: the market's series, else the policy's price, else its ceiling."""
         stated = self.offer.usd_per_replica_hour
         fallback = stated if stated is not None else (self.offer.ceiling_usd_per_replica_hour or 0.0)
-        return _value_at(self.market.usd_per_replica_hour, now_unix, fallback)
+        return value_at(self.market.usd_per_replica_hour, now_unix, fallback)
 
     def aim(self, target: int, now_unix: float) -> None:
         """Make ready and pending together be `target`, as far as stock allows."""
@@ -90,7 +97,14 @@ class Pool:
         self._find_next_event()
 
     def interrupt(self, now_unix: float, seconds: float) -> None:
-        """Let the supplier take replicas back, each with the market's chance over the coming seconds; they are paid until now."""
+        """Let the supplier take replicas back, by chance over the coming seconds or for lack of capacity; they are paid until now."""
+        over = self.held - int(value_at(self.market.held_replicas, now_unix, self.held))
+        if over > 0:
+            self.settle(now_unix)
+            lost = min(over, len(self.pending))
+            del self.pending[len(self.pending) - lost :]
+            del self.ready[: over - lost]
+            self._find_next_event()
         share = -np.expm1(-self.market.interruptions_per_replica_hour * seconds / SECONDS_PER_HOUR)
         gone = int(self.rng.binomial(len(self.ready), share))
         if gone:
@@ -112,8 +126,9 @@ class Pool:
             self.paid_usd += self.price(since) * held * hours
 
     def _buy(self, count: int, now_unix: float) -> None:
-        stock = _value_at(self.market.stock_replicas, now_unix, count)
-        granted = min(count, max(0, int(stock)))
+        stock = value_at(self.market.stock_replicas, now_unix, count)
+        room = value_at(self.market.held_replicas, now_unix, self.held + count) - self.held
+        granted = min(count, max(0, int(min(stock, room))))
         self.refused = count - granted
         if not granted:
             return
@@ -147,7 +162,7 @@ def _asked(replica: Replica) -> float:
     return replica.asked_unix
 
 
-def _value_at(series: tuple[tuple[float, float], ...] | tuple[tuple[float, int], ...], now_unix: float, fallback: float) -> float:
+def value_at(series: tuple[tuple[float, float], ...] | tuple[tuple[float, int], ...], now_unix: float, fallback: float) -> float:
     """Return a stepwise series' value now; before its first point, and for an empty series, the fallback."""
     value = fallback
     for since, stated in series:

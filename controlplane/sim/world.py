@@ -67,7 +67,7 @@ class World:
         self._offered: list[float] = workload.offered_per_second.tolist()
         self._known: list[bool] = workload.known.tolist()
         self._step = 0
-        self._interruptible = any(pool.market.interruptions_per_replica_hour > 0 for pool in self.pools)
+        self._interruptible = any(pool.market.interrupts for pool in self.pools)
         seconds = settings.decision_seconds or fleet.tick_seconds
         self._steps_per_interval = max(1, round(seconds / workload.step_seconds))
         self._patience = settings.patience_seconds or fleet.slo.ttft_seconds or DEFAULT_PATIENCE_SECONDS
@@ -126,7 +126,7 @@ class World:
         capacity, next_event = 0.0, float("inf")
         for pool in self.pools:
             pool.boot(self.now_unix)
-            if pool.market.interruptions_per_replica_hour > 0:
+            if pool.market.interrupts:
                 pool.interrupt(self.now_unix, seconds)
             capacity += len(pool.ready) * pool.offer.capacity_per_second
             next_event = min(next_event, pool.next_event_unix)

@@ -134,6 +134,16 @@ def test_failed_starts_and_interruptions_are_seen_as_missing_replicas() -> None:
     assert scaler.frames[0].ready["burst"] == 0
 
 
+def test_capacity_that_can_be_held_no_longer_is_taken_back_and_paid_until_then() -> None:
+    spot = replace(STEADY, held_replicas=((0.0, 9), (300.0, 1), (480.0, 9)))
+    scaler = Wants(3)
+    result = run("w", scaler, FLEET, flat(*[5.0] * 60), replace(STEADY_WORLD, markets={"burst": spot}, initial={"burst": 3}))
+    assert [frame.ready["burst"] for frame in scaler.frames] == [3, 3, 3, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
+    assert scaler.frames[6].unavailable == ("burst",)
+    assert scaler.frames[9].pending == {"burst": 2}
+    assert result.cost_usd_by_tier["burst"] == pytest.approx(36.0 * (3 * 5 + 3 + 3 * 7) / 60)
+
+
 def test_a_queue_keeps_late_work_where_shedding_loses_it() -> None:
     rates = [30.0] * 20 + [5.0] * 60
     queued = run("q", Wants(0), FLEET, flat(*rates), STEADY_WORLD)
