@@ -72,7 +72,7 @@ def result_of(model: ViewModel, scenario: Scenario, ledger: Sequence[Entry]) -> 
             Tier.SPILL.value: model.spill_usd,
         },
         replica_hours_by_offer=hours,
-        gpu_hours=sum(hours[offer.name] * offer.gpus_per_replica for offer in fleet.offers),
+        gpu_hours=sum(hours[offer.name] * offer.accelerators_per_replica for offer in fleet.offers),
         scale_events=totals.scale_events,
         decisions=totals.decisions,
         steps=Steps(time, demand, backlog, on_time * seconds, late * seconds, spilled, floor, burst, table[9:12].sum(axis=0)),

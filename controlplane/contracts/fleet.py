@@ -65,7 +65,6 @@ class Offer:
     ceiling_usd_per_replica_hour: float | None = None
     scale_up_cooldown_seconds: float = 0.0
     scale_down_cooldown_seconds: float = 0.0
-    gpus_per_replica: int = 1
     actuator: str = "none"
     actuator_options: Mapping[str, object] = field(default_factory=dict)
     accelerator: str = ""

@@ -145,7 +145,7 @@ def _result(
         spilled=float((steps.spilled_per_second * interval).sum()),
         cost_usd_by_tier={tier.value: world.paid_usd(tier) for tier in TIERS},
         replica_hours_by_offer={pool.offer.name: pool.held_replica_hours for pool in world.pools},
-        gpu_hours=sum(pool.held_replica_hours * pool.offer.gpus_per_replica for pool in world.pools),
+        gpu_hours=sum(pool.held_replica_hours * pool.offer.accelerators_per_replica for pool in world.pools),
         scale_events=events,
         decisions=decisions,
         steps=steps,
