@@ -26,7 +26,7 @@ from controlplane.contracts.subjects import ACTUATION, DECISION, INPUTS_STREAM, 
 from controlplane.demo_baselines import computed_apart
 from controlplane.demo_log import PlainLines, say
 from controlplane.demo_result import LedgerChecks, checked, result_of, summary_of
-from controlplane.demo_scenario import Scenario, scenario_of
+from controlplane.demo_scenario import CLOUD_SEED, Scenario, scenario_of
 from controlplane.live_model import ViewModel
 from controlplane.sim.cloud_ledger import read_ledger
 from controlplane.sim.run import RunResult
@@ -59,9 +59,10 @@ class View(Protocol):
 
 @dataclass(slots=True)
 class Played:
-    """What a demo leaves behind when its plane is down."""
+    """What is known of a demo, while it runs and when its plane is down. `started` is the process's start, monotonic seconds."""
 
     model: ViewModel
+    started: float
     compared: tuple[RunResult, ...] = ()
     checks: LedgerChecks = field(default_factory=lambda: LedgerChecks(0, 0))
     ledger: Path | None = None
@@ -98,25 +99,33 @@ async def _play(scenario: Scenario, folder: Path, view: View, started: float) ->
         replays=(scenario.replay,),
         cloud=scenario.cloud,
         cloud_seconds=(scenario.end_unix - scenario.start_unix) / scenario.replay.speed + CLOUD_GRACE_SECONDS,
+        seed=CLOUD_SEED,
     )
-    played = Played(ViewModel(scenario.fleet, scenario.start_unix))
+    played = Played(ViewModel(scenario.fleet, scenario.start_unix), started)
     async with running(settings) as plane:
         played.ledger = plane.cloud_ledger
-        watching = [
-            asyncio.ensure_future(_listen(plane.client, stream, subjects, played.model.hear))
-            for stream, subjects in _subjects(scenario.fleet.name).items()
-        ]
-        comparing = asyncio.ensure_future(computed_apart(folder / "comparisons.log"))
+        comparing = asyncio.ensure_future(_compare(played, folder))
+        works = [_listen(plane.client, stream, subjects, played.model.hear) for stream, subjects in _subjects(scenario.fleet.name).items()]
+        tasks = [comparing, *(asyncio.ensure_future(work) for work in (*works, _fail_beyond_help(plane)))]
         try:
-            played.over = await _watch(scenario, plane, played, view, stopping, (comparing, *watching), started)
+            with view:
+                played.over = await _watch(scenario, plane, played, view, stopping, tasks)
             if played.over:
-                played.compared = await comparing
+                await comparing
                 played.checks = await _settled(played)
         finally:
-            for task in (comparing, *watching):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(comparing, *watching, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
     return played
+
+
+async def _compare(played: Played, folder: Path) -> None:
+    played.compared = await computed_apart(folder / "comparisons.log")
+
+
+async def _fail_beyond_help(plane: Plane) -> None:
+    raise TidegateError(await plane.beyond_help())
 
 
 def _subjects(fleet: str) -> dict[str, list[str]]:
@@ -139,28 +148,17 @@ async def _listen(client: Client, stream: str, subjects: Sequence[str], hear: Ca
 
 
 async def _watch(
-    scenario: Scenario,
-    plane: Plane,
-    played: Played,
-    view: View,
-    stopping: asyncio.Event,
-    tasks: Sequence[asyncio.Future[tuple[RunResult, ...]] | asyncio.Future[None]],
-    started: float,
+    scenario: Scenario, plane: Plane, played: Played, view: View, stopping: asyncio.Event, tasks: Sequence[asyncio.Future[None]]
 ) -> bool:
-    """Show the demo until the week is over (True) or somebody stops it (False)."""
-    comparing = tasks[0]
-    with view:
-        while not stopping.is_set():
-            compared = comparing.result() if comparing.done() else None
-            view.show(played.model, compared or (), time.monotonic() - started)
-            for task in tasks[1:]:
-                if task.done():
-                    task.result()
-            if plane.server is not None and plane.server.gave_up.is_set():
-                raise TidegateError(f"the embedded nats-server does not stay up; see {plane.server.log_file}")
-            if _is_over(scenario, plane, played.model):
-                return True
-            await asyncio.sleep(FRAME_SECONDS)
+    """Show the demo until the week is over (True) or somebody stops it (False); a task that failed is raised."""
+    while not stopping.is_set():
+        view.show(played.model, played.compared, time.monotonic() - played.started)
+        for task in tasks:
+            if task.done():
+                task.result()
+        if _is_over(scenario, plane, played.model):
+            return True
+        await asyncio.sleep(FRAME_SECONDS)
     return False
 
 

@@ -73,12 +73,12 @@ def scenario_of(folders: tuple[Path, ...], seconds: float) -> Scenario:
     trace = multiply_wave(trace, wave, launch)
     fleet = replace(fleet, launches=tuple(replace(plan, starts_unix=launch) for plan in fleet.launches))
     replay = replay_of(fleet, folders, trace, WEEK_SECONDS / seconds)
-    shape = "synthetic launch wave" if wave.synthetic else "real sign-up wave"
+    shape = "synthetic launch wave" if wave.synthetic else "sign-up wave"
     return Scenario(
         fleet=fleet,
         replay=replay,
         cloud=_cloud_of(fleet),
-        title=f"{title} + {shape} ×{WAVE_PEAK_MULTIPLE:g}",
+        title=f"{title}, {shape} ×{WAVE_PEAK_MULTIPLE:g}",
         synthetic=trace.synthetic,
         compared=_compared(fleet, replay.workload),
         world=_world(fleet),
@@ -93,8 +93,8 @@ def week_of(folders: tuple[Path, ...], preferred: str, column: object) -> tuple[
         except TraceError:
             continue
         if trace.span_seconds >= WEEK_SECONDS:
-            return _first_week(trace, keep_scale=name == preferred), f"{name}, real"
-    return synthetic_trace(SYNTHETIC_SEED, mean_per_second=MEAN_PER_SECOND), "SYNTHETIC trace (no trace data is at hand)"
+            return _first_week(trace, keep_scale=name == preferred), f"real {name.removesuffix('_10min')}"
+    return synthetic_trace(SYNTHETIC_SEED, mean_per_second=MEAN_PER_SECOND), "synthetic demand (no trace data is at hand)"
 
 
 def _first_week(trace: Trace, *, keep_scale: bool) -> Trace:

@@ -1,7 +1,7 @@
 """The live terminal view of the demo: demand and its forecast, capacity by tier, queue, cost, the last decisions, progress.
 
 Owns the layout, from 80x24 upwards; every number is the `ViewModel`'s, and every comparison was computed elsewhere. It must not hear
-events itself. `controlplane.live_plot` draws the columns.
+events itself. `live_plot` draws the columns, `live_lines` writes the lines.
 """
 
 from collections.abc import Sequence
@@ -9,24 +9,19 @@ from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from controlplane.contracts.fleet import Tier
 from controlplane.contracts.units import SECONDS_PER_HOUR, format_duration, from_unix
-from controlplane.demo_log import costs_at
-from controlplane.live_model import Band, Change, Row, ViewModel
-from controlplane.live_plot import Column, Segment, plot
-from controlplane.sim.report import percent
+from controlplane.live_lines import costs_of, decisions_of, fleet_of, promise_of
+from controlplane.live_model import Band, Row, ViewModel
+from controlplane.live_plot import BAD, BURST_COLOUR, FLOOR_COLOUR, QUIET, SPILL_COLOUR, Column, Segment, plot
 from controlplane.sim.run import RunResult
 
 DEMAND_COLOUR, BAND_COLOUR, BOTH_COLOUR = "#4f9d8f", "#5a5f73", "#86cbbd"
 AHEAD_COLOUR, AHEAD_UPPER_COLOUR = "#454a5c", "#5a5f73"
-FLOOR_COLOUR, BURST_COLOUR, SPILL_COLOUR = "#2f7fb5", "#f0a830", "#c8386b"
-GOOD, BAD, QUIET = "#5fbf7f", "#e05a5a", "#8a8f9c"
 SHOWN_SECONDS = 24 * SECONDS_PER_HOUR
 LABEL_WIDTH = 7
-WIDE = 110
 SMALLEST_PLOT = 3
 FIXED_LINES = 8  # title, progress, fleet, SLO, the two plots' headings, the decisions' heading, the foot
 MOST_DECISIONS = 14
@@ -62,7 +57,7 @@ class LiveView:
 
     def picture(self, model: ViewModel, compared: Sequence[RunResult], width: int, height: int) -> RenderableType:
         """Return the whole view for a terminal of this size."""
-        costs = _costs(model, compared, width)
+        costs = costs_of(model, compared, width)
         decisions = 5 if height < 30 else min(MOST_DECISIONS, 6 + (height - 30) // 3)
         left = height - FIXED_LINES - len(costs) - decisions
         lower = max(SMALLEST_PLOT, left // 2)
@@ -72,10 +67,10 @@ class LiveView:
             self._progress(model, width),
             *_demand(model, width, upper),
             *_capacity(model, width, lower),
-            _fleet(model),
-            _promise(model),
+            fleet_of(model),
+            promise_of(model),
             *costs,
-            *_decisions(model, decisions),
+            *decisions_of(model, decisions),
             self._foot(model),
         )
 
@@ -83,9 +78,9 @@ class LiveView:
         now = from_unix(model.now_unix)
         head = Text(no_wrap=True, overflow="ellipsis")
         head.append("tidegate demo ", "bold")
-        head.append(f"{now:%a %d %b %H:%M} ", f"bold {BURST_COLOUR}")
         if self._synthetic:
             head.append("SYNTHETIC DEMAND ", f"bold {BAD}")
+        head.append(f"{now:%a %d %b %H:%M} ", f"bold {BURST_COLOUR}")
         room = width - head.cell_len
         head.append(self._title if len(self._title) <= room else self._title[: max(room - 1, 0)] + "…", QUIET)
         return head
@@ -100,8 +95,8 @@ class LiveView:
 
     def _foot(self, model: ViewModel) -> Text:
         totals = model.totals
-        first = "" if self._first_seconds is None else f" · first decision after {self._first_seconds:.1f} s"
-        words = f"{totals.observations:,} observations · {totals.decisions:,} decisions · {totals.refusals} refusals{first} · Ctrl-C stops"
+        first = "" if self._first_seconds is None else f" · the first after {self._first_seconds:.1f} s"
+        words = f"{totals.observations:,} observations · {totals.decisions:,} decisions{first} · Ctrl-C stops"
         return Text(words, QUIET, no_wrap=True, overflow="ellipsis")
 
 
@@ -132,8 +127,7 @@ def _demand(model: ViewModel, width: int, height: int) -> list[Text]:
     room = width - LABEL_WIDTH
     ahead_room = room // 5
     back = room - ahead_room
-    columns: list[Column] = [_demand_column(row, band) for row, band in _last_day(model, back)]
-    columns = [*[()] * (back - len(columns)), *columns]
+    columns: list[Column] = [_demand_column(row, band) if row else () for row, band in _last_day(model, back)]
     slot = SHOWN_SECONDS / back
     columns += [_ahead_column(model.ahead, model.now_unix + slot * (place + 1)) for place in range(ahead_room)]
     ceiling = _ceiling(columns)
@@ -173,8 +167,7 @@ def _capacity(model: ViewModel, width: int, height: int) -> list[Text]:
     """Plot what was ready over the last day, the floor below, burst on it, and what was spilled on top."""
     room = width - LABEL_WIDTH
     back = room - room // 5
-    columns = [_capacity_column(row) for row, _ in _last_day(model, back)]
-    columns = [*[()] * (back - len(columns)), *columns]
+    columns = [_capacity_column(row) if row else () for row, _ in _last_day(model, back)]
     legend = (("floor", FLOOR_COLOUR), ("burst", BURST_COLOUR), ("spilled", SPILL_COLOUR))
     ready = model.capacity(Tier.FLOOR) + model.capacity(Tier.BURST)
     return [_heading("capacity", legend, f"   {ready:,.0f}/s ready"), *_plotted(columns, height, _ceiling(columns))]
@@ -185,11 +178,11 @@ def _capacity_column(row: Row) -> Column:
     return (Segment(floor, FLOOR_COLOUR), Segment(both, BURST_COLOUR), Segment(both + row.spilled, SPILL_COLOUR))
 
 
-def _last_day(model: ViewModel, columns: int) -> list[tuple[Row, Band | None]]:
-    """Return for each column of the last day its highest interval and the band for that moment."""
+def _last_day(model: ViewModel, columns: int) -> list[tuple[Row | None, Band | None]]:
+    """Return for each column of the last day its highest interval, None where there is none, and the band for that moment."""
     slot = SHOWN_SECONDS / columns
     newest: dict[int, Row] = {}
-    last = model.now_unix // slot
+    last = (model.rows[-1].time_unix if model.rows else model.now_unix) // slot
     for row in reversed(model.rows):
         place = int(last - row.time_unix // slot)
         if place >= columns:
@@ -203,7 +196,7 @@ def _last_day(model: ViewModel, columns: int) -> list[tuple[Row, Band | None]]:
             break
         if place in newest and (place not in bands or band.high > bands[place].high):
             bands[place] = band
-    return [(newest[place], bands.get(place)) for place in sorted(newest, reverse=True)]
+    return [(newest.get(place), bands.get(place)) for place in range(columns - 1, -1, -1)]
 
 
 def _ceiling(columns: Sequence[Column]) -> float:
@@ -213,102 +206,3 @@ def _ceiling(columns: Sequence[Column]) -> float:
         if top <= step:
             return float(step)
     return top
-
-
-def _fleet(model: ViewModel) -> Text:
-    """Say what is held by offer, of how many, and how long the queue is."""
-    line = Text(no_wrap=True, overflow="ellipsis")
-    line.append("fleet    ", "bold")
-    for offer in model.fleet.offers:
-        status = model.pools.get(offer.name)
-        colour = FLOOR_COLOUR if offer.tier is Tier.FLOOR else BURST_COLOUR
-        line.append(f"{offer.name} ", colour)
-        line.append(f"{status.ready if status else 0:d}", "bold")
-        if status is not None and status.pending:
-            line.append(f"+{status.pending}", QUIET)
-        if status is not None and status.unavailable:
-            line.append(" refused", BAD)
-        line.append("  ")
-    row = model.rows[-1] if model.rows else None
-    line.append("spilled ", SPILL_COLOUR)
-    line.append(f"{row.spilled if row else 0.0:,.1f}/s  ", "bold")
-    line.append("queue ", QUIET)
-    line.append(f"{row.backlog if row else 0.0:,.0f}", "bold")
-    return line
-
-
-def _promise(model: ViewModel) -> Text:
-    totals, goal = model.totals, model.fleet.slo.attainment
-    line = Text(no_wrap=True, overflow="ellipsis")
-    line.append("so far   ", "bold")
-    line.append(percent(totals.attainment), f"bold {GOOD if totals.attainment >= goal else BAD}")
-    line.append(f" within the SLO (policy: {percent(goal)})  ")
-    line.append(f"{percent(totals.spilled_share)}", "bold")
-    line.append(" spilled  ")
-    line.append(f"{totals.scale_events}", "bold")
-    line.append(" changes of a target")
-    return line
-
-
-def _costs(model: ViewModel, compared: Sequence[RunResult], width: int) -> list[Text]:
-    """Return a bar per autoscaler: what it has paid by this moment of the trace."""
-    now = model.rows[-1].time_unix if model.rows else model.now_unix
-    paid = [("tidegate", model.usd, model.totals.attainment, GOOD)]
-    paid += [
-        (result.name, usd, _attainment_at(result, now), QUIET) for result, usd in costs_at(compared, now) if "naive" not in result.name
-    ]
-    name_width = max(22, *(len(name) for name, *_ in paid))
-    most = max(usd for _, usd, *_ in paid) or 1.0
-    room = max(width - name_width - 42, 8)
-    lines = []
-    for name, usd, attainment, colour in paid:
-        line = Text(no_wrap=True, overflow="crop")
-        line.append(f"{name:<{name_width}}", "bold" if name == "tidegate" else "")
-        bar = max(round(usd / most * room), 1 if usd > 0 else 0)
-        line.append("█" * bar + " " * (room - bar), colour)
-        line.append(f" ${usd:>9,.0f}", "bold")
-        more = "" if name == "tidegate" or not model.usd else f"{usd / model.usd - 1.0:+.0%}"
-        line.append(f" {more:>5}", BAD if more.startswith("+") else GOOD)
-        line.append(f"  {percent(attainment):>8} in SLO", QUIET)
-        lines.append(line)
-    if not compared:
-        lines += [Text("HPA 70 %, all on demand: being computed …", QUIET), Text()]
-    return lines
-
-
-def _attainment_at(result: RunResult, time_unix: float) -> float:
-    """Return the attainment that a comparison had reached by a moment."""
-    steps = result.steps
-    place = int(steps.time_unix.searchsorted(time_unix + 1e-6, side="right"))
-    late = float(steps.late[:place].sum())
-    seconds = result.seconds / max(len(steps.time_unix), 1)
-    offered = float(steps.demand_per_second[:place].sum()) * seconds
-    return 1.0 - late / offered if offered > 0.0 else 1.0
-
-
-def _decisions(model: ViewModel, count: int) -> list[RenderableType]:
-    """Return the newest decisions that changed a target, the newest first."""
-    table = Table.grid(padding=(0, 2), pad_edge=False)
-    for _ in range(3):
-        table.add_column(no_wrap=True, overflow="ellipsis")
-    shown = list(reversed(model.changes[-count:]))
-    for change in shown:
-        table.add_row(Text(f"{from_unix(change.time_unix):%a %H:%M}", QUIET), _moves(change), Text(_reasons(change), QUIET))
-    for _ in range(count - len(shown)):
-        table.add_row("", "", "")
-    return [Text("decisions and their reasons", "bold"), table]
-
-
-def _moves(change: Change) -> Text:
-    line = Text()
-    for offer, before, after in change.moves:
-        line.append(f"{offer} {before}→", "")
-        line.append(f"{after}", f"bold {GOOD if after > before else SPILL_COLOUR}")
-        line.append("  ")
-    line.rstrip()
-    return line
-
-
-def _reasons(change: Change) -> str:
-    words = ", ".join(reason.lower().replace("_", " ") for reason in change.reasons)
-    return words if change.cause == "schedule" else f"{change.cause}: {words}"

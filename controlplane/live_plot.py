@@ -1,6 +1,6 @@
 """Plots out of block characters: stacked columns, eight steps to a character cell, two colours in a cell where they meet. Pure.
 
-Owns the drawing of columns only; what they mean is `controlplane.live`'s affair.
+Owns the drawing of columns and the view's colours; what they mean is `controlplane.live`'s affair.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,8 @@ from rich.text import Text
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 STEPS = len(BLOCKS) - 1
+FLOOR_COLOUR, BURST_COLOUR, SPILL_COLOUR = "#2f7fb5", "#f0a830", "#c8386b"
+GOOD, BAD, QUIET = "#5fbf7f", "#e05a5a", "#8a8f9c"
 
 
 class Segment(NamedTuple):
