@@ -7,6 +7,7 @@ Owns the fleet's ready capacity and spill allowance as last heard from PoolStatu
 from controlplane.contracts.events import Decision, Event, PoolStatus
 from controlplane.contracts.fleet import Fleet
 from controlplane.sim.router import route
+from controlplane.sim.scaler import naive_spill
 
 DEFAULT_PATIENCE_SECONDS = 10.0
 
@@ -17,8 +18,9 @@ class SimulatedGateway:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._ready: dict[str, int] = {}
-        self._spill_per_second = 0.0
-        self._spill_until_unix = float("-inf")
+        # Until the first decision the gateway is on its own, as in `world`: what would miss the SLO is spilled.
+        self._spill_per_second = naive_spill(fleet)
+        self._spill_until_unix = float("inf")
         self.backlog = 0.0
 
     def hear(self, event: Event) -> None:
