@@ -8,7 +8,7 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from controlplane.contracts.errors import SnapshotError
 from controlplane.contracts.fleet import LaunchPlan
@@ -29,6 +29,9 @@ class _ForecastSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class _PlanSnapshot:
+    # Infinity is a number here (a price that never expires); JSON's null could not be read back as one.
+    __pydantic_config__ = ConfigDict(ser_json_inf_nan="constants")
+
     version: int
     state: PlanState
 
