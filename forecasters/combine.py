@@ -99,8 +99,8 @@ class Combination:
             same = (state.pool.intake.time_unix == now_unix).all()
             over = state.over if same else self._watch.over(state.watch, np.full(fleets, now_unix), waves)
         demand, peak = self._pool.forecast(state.pool, now_unix, over)
-        shares = state.pool.weight.reshape(fleets, len(self.horizons_seconds), -1).mean(axis=1)
-        return CombinedForecast(demand, peak, {name: shares[:, i] for i, name in enumerate(self._pool.names)})
+        shares = state.pool.share
+        return CombinedForecast(demand, peak, {name: shares[:, i].copy() for i, name in enumerate(self._pool.names)})
 
     def dump(self, state: CombinationState) -> bytes:
         """Return a versioned snapshot; `load` of it forecasts as if nothing had happened."""

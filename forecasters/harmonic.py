@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from forecasters.api import Array
-from forecasters.intake import Index, Intake, Seen, offset
+from forecasters.intake import OFFSET_FLOOR, OFFSET_SHARE, Index, Intake, Seen, offset
 from forecasters.zone import Zone
 
 BIN_SECONDS = 900.0
@@ -24,6 +24,7 @@ HUBER = 2.5
 DAILY, WEEKLY, SIDE = (1, 2, 3, 4, 5, 6), (1, 2, 3), (-1, 1)
 PRIOR_LEVEL, PRIOR_DAILY, PRIOR_WEEKLY, PRIOR_SIDE = 3.0, 0.5, 0.1, 0.05
 LOG_LIMIT = 40.0
+REFIT_CHUNK = 500
 
 
 def _frequencies() -> tuple[Array, Array]:
@@ -162,4 +163,34 @@ class Harmonic:
     def context(self, state: Tide, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return the tide now, so that how fast a deviation from it fades can be learnt."""
         log = self.log_shape(state, fleet, now_unix)
-        return np.broadcast_to(log[:, None, None], (len(log), len(horizons_seconds), 1))
+        return log[:, None, None]
+
+
+def refit(time_unix: Array, demand: Array, zone: Zone, season_seconds: float = 86400.0) -> Array:
+    """Fit all tides at once to histories f64[n, T] on common times f64[T]; return coefficients f64[n, p] of the log of demand.
+
+    NaN is missing. Two passes of weighted ridge regression with the same prior as the recursion: the second weighs residuals
+    by Huber's function of the first, so outliers and short waves hardly count. Run it off the hot path.
+    """
+    slot = np.rint(zone.to_local(time_unix) * (TABLE_SLOTS / (7.0 * season_seconds)))
+    design = TABLE[(slot % TABLE_SLOTS).astype(np.int64)]
+    prior = np.concatenate(([PRIOR_LEVEL], PRIOR, PRIOR)) ** -2.0
+    step = float(np.median(np.diff(time_unix))) if len(time_unix) > 1 else INDEPENDENT_SECONDS
+    worth = min(step / INDEPENDENT_SECONDS, 1.0) / PRIOR_NOISE
+    theta = np.zeros((len(demand), FEATURES))
+    pairs = (design[:, :, None] * design[:, None, :]).reshape(len(design), -1)
+    for start in range(0, len(demand), REFIT_CHUNK):
+        part = demand[start : start + REFIT_CHUNK]
+        level = np.nanmean(part, axis=1, keepdims=True) if part.size else part
+        log = np.log(part + OFFSET_SHARE * np.nan_to_num(level) + OFFSET_FLOOR)
+        known = np.isfinite(log)
+        log = np.where(known, log, 0.0)
+        weight = known.astype(np.float64)
+        for _ in range(2):
+            gram = (weight @ pairs).reshape(len(part), FEATURES, FEATURES) * worth + np.diag(prior)
+            fitted = np.linalg.solve(gram, ((weight * log) @ design * worth)[:, :, None])[:, :, 0]
+            size = np.abs(log - fitted @ design.T)
+            scale = np.maximum(1.5 * (weight * size).sum(axis=1) / np.maximum(weight.sum(axis=1), 1.0), 1e-3)
+            weight = known * np.minimum(1.0, HUBER * 0.6 * scale[:, None] / np.maximum(size, 1e-12))
+        theta[start : start + REFIT_CHUNK] = fitted
+    return theta

@@ -17,17 +17,18 @@ TIME_LIMIT = 1e12
 FIRST_SPAN_SECONDS = 60.0
 LEVEL_MEMORY = 500.0
 LEVEL_CLIP = 10.0
+YOUNG_COUNT = 5.0
 OFFSET_SHARE = 0.02
 BURSTS_FROM = 0.25
 OFFSET_FLOOR = 1e-9
 COARSE_SECONDS = 119.0
-STRIDE_SECONDS, STRIDE_MOST = 1200.0, 8.0
+STRIDE_SECONDS, STRIDE_MOST = 300.0, 8.0
 
 
 @dataclass(slots=True)
 class Intake:
     """Per fleet, f64[n]: newest time (-inf: none) and demand, typical step, long-run level,
-    mean absolute change between observations, how many were admitted, and the work
+    mean absolute change between observations, how many were admitted, what is added before a logarithm, and the work
     and seconds gathered for those who look only every `COARSE_SECONDS`.
     """
 
@@ -37,6 +38,7 @@ class Intake:
     level: Array
     noise: Array
     count: Array
+    base: Array
     held: Array
     held_seconds: Array
 
@@ -62,7 +64,9 @@ def start_intake(fleets: int) -> Intake:
     """Return the intake that has admitted nothing."""
     zero = np.zeros(fleets)
     step = np.full(fleets, FIRST_SPAN_SECONDS)
-    return Intake(np.full(fleets, -np.inf), zero.copy(), step, *(zero.copy() for _ in range(5)))
+    base = np.full(fleets, OFFSET_FLOOR)
+    never = np.full(fleets, -np.inf)
+    return Intake(never, zero.copy(), step, zero.copy(), zero.copy(), zero.copy(), base, zero.copy(), zero.copy())
 
 
 def offset(intake: Intake, sel: Index | slice = slice(None)) -> Array:
@@ -70,10 +74,7 @@ def offset(intake: Intake, sel: Index | slice = slice(None)) -> Array:
 
     So a quiet night stays a ratio, while zeros between batches do not become minus infinity.
     """
-    level = intake.level[sel]
-    bursts = np.minimum(np.maximum(intake.noise[sel] - BURSTS_FROM * level, 0.0), level)
-    out: Array = level * OFFSET_SHARE + bursts + OFFSET_FLOOR
-    return out
+    return intake.base[sel]
 
 
 def admit(intake: Intake, batch: Batch) -> Seen | None:
@@ -93,12 +94,10 @@ def admit(intake: Intake, batch: Batch) -> Seen | None:
     value = np.minimum(demand[sel], DEMAND_CEILING).astype(np.float64)
     count = intake.count[sel] + 1.0
     gap = when - intake.time_unix[sel]
-    step = _typical_step(intake.step_seconds[sel], gap, count)
-    intake.step_seconds[sel] = step
-    level = _typical_level(intake.level[sel], value, count)
-    change = np.minimum(np.abs(value - np.where(count < 2.0, value, intake.demand[sel])), LEVEL_CLIP * level)
-    intake.noise[sel] += (change - intake.noise[sel]) / np.minimum(count, LEVEL_MEMORY)
-    intake.level[sel] = level
+    step = intake.step_seconds[sel]
+    if (gap != step).any():
+        step = intake.step_seconds[sel] = _typical_step(step, gap, count)
+    _follow_level(intake, sel, value, count)
     intake.time_unix[sel] = when
     intake.demand[sel] = value
     intake.count[sel] = count
@@ -128,7 +127,7 @@ def gather(intake: Intake, seen: Seen) -> Seen | None:
 
 
 def stride(intake: Intake, fleet: Index | slice) -> Array:
-    """Return after how many observations errors are scored, f64[k]: every one at 20 minutes, every eighth at a minute or less."""
+    """Return after how many observations errors are scored, f64[k]: every one at five minutes, every fifth at one, every eighth below."""
     out: Array = np.minimum(np.maximum(np.floor(STRIDE_SECONDS / intake.step_seconds[fleet]), 1.0), STRIDE_MOST)
     return out
 
@@ -142,8 +141,16 @@ def _typical_step(step: Array, gap: Array, count: Array) -> Array:
     return np.minimum(out, 1e7)
 
 
-def _typical_level(level: Array, value: Array, count: Array) -> Array:
-    """Follow the mean, an outlier counting as at most ten times what is usual."""
-    clipped = np.where((count > 5.0) & (level > 0.0), np.minimum(value, LEVEL_CLIP * level), value)
-    out: Array = level + (clipped - level) / np.minimum(count, LEVEL_MEMORY)
-    return out
+def _follow_level(intake: Intake, sel: slice | Index, value: Array, count: Array) -> None:
+    """Follow the mean and the mean change, an outlier counting as at most ten times what is usual."""
+    level, noise = intake.level[sel], intake.noise[sel]
+    young = count <= YOUNG_COUNT
+    most = LEVEL_CLIP * level
+    clipped = np.where(young | (most <= 0.0), value, np.minimum(value, most))
+    share = 1.0 / np.minimum(count, LEVEL_MEMORY)
+    level = level + share * (clipped - level)
+    change = np.minimum(np.abs(value - intake.demand[sel]), LEVEL_CLIP * level)
+    noise = noise + share * (np.where(count == 1.0, 0.0, change) - noise)
+    intake.level[sel], intake.noise[sel] = level, noise
+    bursts = np.minimum(np.maximum(noise - BURSTS_FROM * level, 0.0), level)
+    intake.base[sel] = level * OFFSET_SHARE + bursts + OFFSET_FLOOR

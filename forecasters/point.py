@@ -32,5 +32,5 @@ class PointMethod[S](Protocol):
         ...
 
     def context(self, state: S, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
-        """Return `context_size` more logs of demand f64[k, H, C] for the blend to weigh; NaN where not known."""
+        """Return `context_size` more logs of demand f64[k, H or 1, C] for the blend to weigh; NaN where not known."""
         ...

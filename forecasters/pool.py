@@ -43,6 +43,7 @@ class PoolState:
     """All arrays; `words` f64[n, H, M + C] is what the methods (and their contexts) said at the newest observation.
 
     `centre` f64[n, H, 2] is the combination's point forecast and its running maximum, made then too.
+    `share` f64[n, M] is the mean weight over horizons.
     `stand_in` i64[n, H]: horizons inside one step all mean the next observation, so the longest of them answers for the rest.
     """
 
@@ -52,6 +53,7 @@ class PoolState:
     spread: Spread
     loss: Array
     weight: Array
+    share: Array
     blend: Blend
     words: Array
     centre: Array
@@ -93,6 +95,7 @@ class Pool:
             spread=start_spread(fleets, self.horizons_seconds, self._tracks, self.quantiles),
             loss=np.tile(self._first_loss, (fleets, 1)),
             weight=np.tile(first, (fleets, 1)),
+            share=np.tile(first.mean(axis=0), (fleets, 1)),
             blend=start_blend(fleets * horizons * self._blends, self._prior),
             words=np.full((fleets, horizons, len(self.methods) + self._contexts), np.nan),
             centre=np.zeros((fleets, horizons, 2)),
@@ -181,6 +184,8 @@ class Pool:
             loss = follow_losses(state.loss[row], settled.actual, said, self.quantiles, level, state.spread.count[row])
             state.loss[row] = loss
             state.weight[row] = weigh(loss, self._favour, overlap)
+            weight = state.weight.reshape(len(state.share), -1, count)
+            state.share[fleet] = weight[fleet].sum(axis=1) / len(self.horizons_seconds)
         memory = np.minimum(np.maximum(MEMORY_SECONDS / spacing, LEAST_MEMORY), MOST_MEMORY)
         learn_errors(state.spread, row, column, error, memory, overlap, self.quantiles)
 

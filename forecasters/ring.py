@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from forecasters.api import Array
-from forecasters.intake import Seen
+from forecasters.intake import Index, Seen
 
 
 @dataclass(slots=True)
@@ -26,6 +26,13 @@ def start_ring(fleets: int, slots: int) -> Ring:
     """Return a ring that knows nothing."""
     zero = np.zeros(fleets)
     return Ring(np.full((fleets, slots), np.nan), np.full(fleets, -1.0), zero.copy(), zero.copy())
+
+
+def look(ring: Ring, fleet: Index | slice, slot: Index) -> Array:
+    """Return what slots i64[k, m] hold for k fleets, f64[k, m]."""
+    row = np.arange(len(slot)) if isinstance(fleet, slice) else fleet
+    out: Array = ring.value[row[:, None], slot]
+    return out
 
 
 def fill(ring: Ring, seen: Seen, local: Array, span: Array, width: float) -> None:

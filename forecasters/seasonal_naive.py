@@ -10,7 +10,7 @@ import numpy as np
 
 from forecasters.api import Array
 from forecasters.intake import Index, Intake, Seen, offset
-from forecasters.ring import Ring, fill, start_ring
+from forecasters.ring import Ring, fill, look, start_ring
 from forecasters.zone import Zone
 
 SLOTS_PER_SEASON = 720
@@ -47,12 +47,13 @@ class SeasonalNaive:
         seasons[~np.isfinite(seasons)] = 1.0
         before = self._zone.to_local(target) - seasons * self._season
         slot = ((np.ceil(before / self._slot) - 1.0) % RING).astype(np.int64)
-        return np.take_along_axis(state.value[fleet], slot, axis=1)
+        return look(state, fleet, slot)
 
     def context(self, state: Ring, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return yesterday's value now: how the day has moved since."""
         base = offset(intake, fleet)
         local = self._zone.to_local(now_unix) - self._season
         slot = ((np.ceil(local / self._slot) - 1.0) % RING).astype(np.int64)
-        before = np.take_along_axis(state.value[fleet], slot[:, None], axis=1)
-        return np.broadcast_to(np.log(before + base[:, None])[:, :, None], (len(base), len(horizons_seconds), 1))
+        before = look(state, fleet, slot[:, None])
+        out: Array = np.log(before + base[:, None])[:, :, None]
+        return out

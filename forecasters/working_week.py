@@ -10,7 +10,7 @@ import numpy as np
 
 from forecasters.api import Array
 from forecasters.intake import Index, Intake, Seen, offset
-from forecasters.ring import Ring, fill, start_ring
+from forecasters.ring import Ring, fill, look, start_ring
 from forecasters.zone import Zone
 
 SLOTS_PER_DAY = 48
@@ -62,21 +62,20 @@ class WorkingWeek:
         local = self._zone.to_local(target)
         weekday = ((local - 0.5 * SLOT_SECONDS) // DAY_SECONDS + EPOCH_WEEKDAY) % 7.0
         back = DAYS_BACK[weekday.astype(np.int64), least.astype(np.int64)]
-        out = _look(state.value[fleet], local - back * DAY_SECONDS)
+        out = _look(state, fleet, local - back * DAY_SECONDS)
         missing = np.isnan(out)
         if missing.any():
-            yesterday = _look(state.value[fleet], local - least * DAY_SECONDS)
+            yesterday = _look(state, fleet, local - least * DAY_SECONDS)
             out = np.where(missing, yesterday, out)
         return out
 
     def context(self, state: Ring, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return last week's value at the target."""
         local = self._zone.to_local(now_unix[:, None] + horizons_seconds)
-        weekly = _look(state.value[fleet], local - WEEK_SECONDS)
+        weekly = _look(state, fleet, local - WEEK_SECONDS)
         out: Array = np.log(weekly + offset(intake, fleet)[:, None])[:, :, None]
         return out
 
 
-def _look(value: Array, local: Array) -> Array:
-    slot = ((np.ceil(local / SLOT_SECONDS) - 1.0) % RING).astype(np.int64)
-    return np.take_along_axis(value, slot, axis=1)
+def _look(state: Ring, fleet: Index | slice, local: Array) -> Array:
+    return look(state, fleet, ((np.ceil(local / SLOT_SECONDS) - 1.0) % RING).astype(np.int64))
