@@ -14,7 +14,8 @@ from rich.table import Table
 
 from controlplane.sim.baselines_peers import PEERS, Peer
 from controlplane.sim.bench_cases import Built, Case, build
-from controlplane.sim.clairvoyant import Clairvoyant, clairvoyant
+from controlplane.sim.clairvoyant import Clairvoyant, PlannedScaler, clairvoyant
+from controlplane.sim.pools import Market
 from controlplane.sim.report import percent
 from controlplane.sim.run import RunResult, run
 from controlplane.sim.scaler import ScalerFactory
@@ -40,12 +41,16 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One case: the scaler under test, each peer's cheapest point that keeps the attainment (None: no knob does), and the bound."""
+    """One case: the scaler under test, each peer's cheapest point that keeps the attainment (None: no knob does), and the clairvoyant.
+
+    `reference_usd` is what ratios are over: the best plan's cost, or what carrying it out in that very world came to, whichever is less.
+    """
 
     case: Case
     own: Point
     peers: tuple[Point | None, ...]
     bound: Clairvoyant
+    reference_usd: float
 
     @property
     def best_peer(self) -> Point | None:
@@ -54,11 +59,11 @@ class Outcome:
 
     def ratio(self, point: Point) -> float:
         """Return a point's cost over the clairvoyant's."""
-        return point.cost_usd / self.bound.bound_usd
+        return point.cost_usd / self.reference_usd
 
     def controllable(self, point: Point) -> float:
         """Return the same above the floor, which is paid either way."""
-        return (point.cost_usd - self.bound.floor_usd) / max(1e-9, self.bound.bound_usd - self.bound.floor_usd)
+        return (point.cost_usd - self.bound.floor_usd) / max(1e-9, self.reference_usd - self.bound.floor_usd)
 
     def row(self) -> dict[str, object]:
         """Return the outcome as plain data."""
@@ -74,6 +79,7 @@ class Outcome:
             "peers": {p.name: [p.knob, self.ratio(p), self.controllable(p), p.attainment, p.scale_events_per_day] for p in self.peers if p},
             "best_peer": best.name if best else None,
             "best_peer_ratio": self.ratio(best) if best else None,
+            "reference_usd": self.reference_usd,
             "bound_usd": self.bound.bound_usd,
             "plan_usd": self.bound.plan_usd,
             "floor_usd": self.bound.floor_usd,
@@ -93,11 +99,25 @@ def bench(
         if alike not in swept:
             swept[alike] = tuple(sweep(peer, built) for peer in peers)
         best = tuple(cheapest_at(points, case.attainment) for points in swept[alike])
-        outcome = Outcome(case, own_point(factory, built), best, clairvoyant(built.fleet, built.workload, warm=built.warm))
+        bound = clairvoyant(built.fleet, built.workload, warm=built.warm)
+        outcome = Outcome(case, own_point(factory, built), best, bound, reference(built, bound))
         outcomes.append(outcome)
         if on_outcome is not None:
             on_outcome(outcome)
     return tuple(outcomes)
+
+
+def reference(built: Built, known: Clairvoyant) -> float:
+    """Return the clairvoyant's cost in a world: its plan's, or less where the world's queue lets the plan spill less than it foresaw.
+
+    Lead times are exact and no start fails: knowing the future includes knowing those.
+    """
+    if built.fleet.spill is None:
+        return known.plan_usd
+    certain = {name: Market(lead_time_sigma=0.0) for name in built.settings.markets}
+    scaler = PlannedScaler(built.fleet, built.workload, known.plan)
+    done = run("clairvoyant", scaler, built.fleet, built.workload, replace(built.settings, markets=certain), seed=built.case.seed)
+    return min(known.plan_usd, done.cost_usd)
 
 
 def own_point(factory: ScalerFactory, built: Built, name: str = "tidegate") -> Point:

@@ -9,22 +9,29 @@ A higher layer's slice never holds more work than a lower one's, so the layers' 
 switching costs is submodular), and together they are the best plan: a bound for any scaler. A minimum hold longer than the lead time is
 where replicas could be paired better than layers are; then `bound_usd` leaves that hold away and `plan_usd` pays it.
 
-What it ignores, each in its own favour: lead-time jitter, failed starts, interruptions, lots, ticks, and the edge of the TTFT (work may
-move freely within a block, a minute by default). Several burst offers are relaxed to the cheapest price and the shortest lead among them.
+The plan ignores lead-time jitter, failed starts, interruptions, lots and ticks, and serves a block's work (a minute) within the block. The
+gateway's queue carries a little more, up to a TTFT's worth of capacity from one block to the next, so a run may come out below `plan_usd`;
+`bound_usd` grants every block that much more capacity and is below anything that can be done. Between the two lies the true optimum.
+Several burst offers are relaxed to the cheapest price and the shortest lead among them.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from controlplane.contracts.events import Launch
 from controlplane.contracts.fleet import Fleet, Tier
+from controlplane.contracts.frame import DecisionLine, Frame
 from controlplane.contracts.units import SECONDS_PER_HOUR
-from controlplane.sim.scaler import usd_per_unit
+from controlplane.sim.scaler import answer, naive_spill, usd_per_unit
 from controlplane.sim.workload import Workload
 from controlplane.traces import Array
 
 BLOCK_SECONDS = 60.0
+BOUND_BLOCKS_SECONDS = (120.0, 300.0)
+DEFAULT_PATIENCE_SECONDS = 10.0
 _LAYERS_AT_ONCE = 512
 
 
@@ -58,7 +65,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Clairvoyant:
-    """The bound in USD with the floor's sunk cost, what its plan costs with every hold paid, and the plan."""
+    """A bound that nothing goes below and what the best plan costs, both with the floor's sunk cost; the plan's missed or spilled share."""
 
     bound_usd: float
     plan_usd: float
@@ -180,7 +187,7 @@ def cheapest_plan_for(problem: Layered, missed_share: float) -> tuple[Plan, floa
     tight = _at_price(problem, price)
     if loose.missed <= allowed or tight.missed > allowed:
         plan = loose if loose.missed <= allowed else tight
-        return plan, plan.rent_usd
+        return replace(plan, cost_usd=plan.rent_usd), plan.rent_usd
     for _ in range(40):
         price = (tight.rent_usd - loose.rent_usd) / (loose.missed - tight.missed)
         middle = _at_price(problem, price)
@@ -191,51 +198,77 @@ def cheapest_plan_for(problem: Layered, missed_share: float) -> tuple[Plan, floa
             loose = middle
         else:
             tight = middle
+    # A plan's cost is its rent here: what it misses is within what the attainment lets be missed.
+    tight = replace(tight, cost_usd=tight.rent_usd)
     return tight, max(0.0, min(side.rent_usd + price * (side.missed - allowed) for side in (loose, tight)))
 
 
-def clairvoyant(fleet: Fleet, workload: Workload, *, warm: int = 0, block_seconds: float = BLOCK_SECONDS) -> Clairvoyant:
-    """Return the least that serving a workload can cost; without a spill tier, at the attainment of the fleet's SLO.
+def clairvoyant(fleet: Fleet, workload: Workload, *, warm: int = 0, patience_seconds: float | None = None) -> Clairvoyant:
+    """Return what serving a workload costs who knows the future; without a spill tier, at the attainment of the fleet's SLO.
 
-    `warm` burst replicas serve from the start. The share that may be missed is of all work, what the floor carries included.
+    `warm` burst replicas serve from the start; `patience_seconds` None is the SLO's TTFT.
     """
-    width = max(1, round(block_seconds / workload.step_seconds))
-    offered = workload.offered_per_second
-    blocks = len(offered) // width
-    demand = offered[: blocks * width].reshape(blocks, width).mean(axis=1)
-    seconds = width * workload.step_seconds
+    patience = patience_seconds if patience_seconds is not None else fleet.slo.ttft_seconds or DEFAULT_PATIENCE_SECONDS
     floor = fleet.tier(Tier.FLOOR)
-    carried = sum(offer.capacity_per_second * offer.max_replicas for offer in floor)
-    hours = workload.span_seconds / SECONDS_PER_HOUR
-    floor_usd = sum((offer.usd_per_replica_hour or 0.0) * offer.max_replicas for offer in floor) * hours
+    floor_usd = sum((o.usd_per_replica_hour or 0.0) * o.max_replicas for o in floor) * workload.span_seconds / SECONDS_PER_HOUR
+    plan, _ = _solve(fleet, workload, warm, BLOCK_SECONDS, 1.0)
+    bound = max(_solve(fleet, workload, warm, block, 1.0 + patience / block)[1] for block in BOUND_BLOCKS_SECONDS)
+    return Clairvoyant(floor_usd + bound, floor_usd + plan.cost_usd, floor_usd, plan.missed / workload.offered, plan)
+
+
+def _solve(fleet: Fleet, workload: Workload, warm: int, block_seconds: float, stretch: float) -> tuple[Plan, float]:
+    """Return the best plan above the floor on blocks of a workload, and a bound on the cost of any; `stretch` multiplies all capacity."""
+    width = max(1, round(block_seconds / workload.step_seconds))
+    blocks = len(workload.offered_per_second) // width
+    demand = workload.offered_per_second[: blocks * width].reshape(blocks, width).mean(axis=1)
+    carried = sum(offer.capacity_per_second * offer.max_replicas for offer in fleet.tier(Tier.FLOOR)) * stretch
     above = np.maximum(demand - carried, 0.0)
-    total = float(demand.sum()) * seconds
+    seconds = width * workload.step_seconds
     burst = fleet.tier(Tier.BURST)
     if not burst:
         missed = float(above.sum()) * seconds
         cost = missed * (fleet.spill.usd_per_unit if fleet.spill else 0.0)
-        return Clairvoyant(
-            floor_usd + cost, floor_usd + cost, floor_usd, missed / total, Plan(np.zeros(blocks, np.int64), 0.0, missed, cost)
-        )
+        return Plan(np.zeros(blocks, np.int64), 0.0, missed, cost), cost
     best = min(burst, key=usd_per_unit)
     problem = Layered(
         demand_per_second=above,
         block_seconds=seconds,
-        capacity_per_second=best.capacity_per_second,
+        capacity_per_second=best.capacity_per_second * stretch,
         rent_usd_per_second=usd_per_unit(best) * best.capacity_per_second / SECONDS_PER_HOUR,
         lead_seconds=min(offer.lead_time_seconds for offer in burst),
         hold_seconds=min(offer.hold_seconds for offer in burst),
         usd_per_unit_missed=fleet.spill.usd_per_unit if fleet.spill else 0.0,
         warm=warm,
-        max_replicas=int(sum(o.max_replicas * o.capacity_per_second for o in burst) // best.capacity_per_second),
+        max_replicas=math.ceil(sum(o.max_replicas * o.capacity_per_second for o in burst) / best.capacity_per_second),
     )
     if fleet.spill is not None:
-        free, paid = cheapest_plan(problem, pay_hold=False), cheapest_plan(problem)
-        return Clairvoyant(floor_usd + free.cost_usd, floor_usd + paid.cost_usd, floor_usd, paid.missed / total, paid)
-    above_total = float(above.sum()) * seconds
-    share = (1.0 - fleet.slo.attainment) * total / above_total if above_total else 0.0
-    plan, bound = cheapest_plan_for(problem, min(1.0, share))
-    return Clairvoyant(floor_usd + bound, floor_usd + plan.rent_usd, floor_usd, plan.missed / total, plan)
+        return cheapest_plan(problem), cheapest_plan(problem, pay_hold=False).cost_usd
+    # The share that may be missed is of all work, what the floor carries included.
+    share = (1.0 - fleet.slo.attainment) * float(demand.sum()) / max(1e-12, float(above.sum()))
+    return cheapest_plan_for(problem, min(1.0, share))
+
+
+class PlannedScaler:
+    """Carries a plan out in the world: what is held is what will serve at any time within a lead time from now. For judging the bound.
+
+    A layer's plan never lets go for less than a lead time, since the boot costs more, so the window's maximum is the plan exactly.
+    """
+
+    def __init__(self, fleet: Fleet, workload: Workload, plan: Plan, block_seconds: float = BLOCK_SECONDS) -> None:
+        self._offer = min(fleet.tier(Tier.BURST), key=usd_per_unit)
+        self._floor = {offer.name: offer.max_replicas for offer in fleet.tier(Tier.FLOOR)}
+        self._spill = naive_spill(fleet)
+        self._begin, self._seconds, self._replicas = workload.start_unix, block_seconds, plan.replicas
+
+    def decide(self, frame: Frame) -> DecisionLine:
+        """Answer one frame."""
+        now = frame.time.timestamp() - self._begin
+        first = int(now // self._seconds)
+        window = self._replicas[first : int((now + self._offer.lead_time_seconds) // self._seconds) + 2]
+        return answer(frame, {**self._floor, self._offer.name: int(window.max(initial=0))}, self._spill)
+
+    def announce(self, launch: Launch) -> None:
+        """Know it already."""
 
 
 def _at_price(problem: Layered, usd_per_unit_missed: float) -> Plan:

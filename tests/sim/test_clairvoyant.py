@@ -8,9 +8,11 @@ import pytest
 
 from controlplane.contracts.fleet import Fleet, Offer, Slo, Spill, Tier, Unit
 from controlplane.sim.baselines_hpa import Hpa
-from controlplane.sim.clairvoyant import Layered, cheapest_plan, cheapest_plan_for, clairvoyant
+from controlplane.sim.clairvoyant import Layered, PlannedScaler, cheapest_plan, cheapest_plan_for, clairvoyant
+from controlplane.sim.pools import Market
 from controlplane.sim.run import run
 from controlplane.sim.workload import Workload
+from controlplane.sim.world import WorldSettings
 
 SMALL = Layered(
     demand_per_second=np.zeros(0),
@@ -103,11 +105,15 @@ def test_no_scaler_beats_it_in_the_world(spill: Spill | None) -> None:
     fleet = Fleet("f", Slo(0.99, ttft_seconds=5.0), Unit.REQUESTS, (Offer("own", Tier.FLOOR, 10.0, 0, 2, 16.0, 180.0), burst), spill=spill)
     offered = 60 + 40 * np.sin(np.arange(240 * 24) / 500) + np.random.default_rng(1).normal(0, 5, 240 * 24)
     work = Workload("w", 0.0, 15.0, offered, np.ones(len(offered), dtype=np.bool_))
+    settings = WorldSettings(shed=True, initial={"own": 2, "burst": 5}, markets={"burst": Market(lead_time_sigma=0.0)})
     best = clairvoyant(fleet, work, warm=5)
     assert best.floor_usd == pytest.approx(2 * 16.0 * 24)
     assert best.bound_usd <= best.plan_usd + 1e-6
+    planned = run("planned", PlannedScaler(fleet, work, best.plan), fleet, work, settings)
+    if spill is not None:
+        assert best.bound_usd < planned.cost_usd < 1.02 * best.plan_usd
     for target in (0.6, 0.8, 1.0):
-        result = run("hpa", Hpa(fleet, target), fleet, work)
+        result = run("hpa", Hpa(fleet, target), fleet, work, settings)
         if result.attainment >= fleet.slo.attainment:
             assert result.cost_usd > best.bound_usd
 
@@ -115,4 +121,4 @@ def test_no_scaler_beats_it_in_the_world(spill: Spill | None) -> None:
 def test_a_fleet_without_burst_pays_its_floor_and_spills() -> None:
     fleet = Fleet("f", Slo(0.99), Unit.REQUESTS, (Offer("own", Tier.FLOOR, 10.0, 0, 2, 16.0, 180.0),), spill=Spill("hosted", 0.003))
     work = Workload("w", 0.0, 15.0, np.full(240, 25.0), np.ones(240, dtype=np.bool_))
-    assert clairvoyant(fleet, work).bound_usd == pytest.approx(32.0 + 5 * 3600 * 0.003)
+    assert clairvoyant(fleet, work).plan_usd == pytest.approx(32.0 + 5 * 3600 * 0.003)
