@@ -110,8 +110,9 @@ async def _play(scenario: Scenario, folder: Path, view: View, started: float) ->
         try:
             with view:
                 played.over = await _watch(scenario, plane, played, view, stopping, tasks)
-            if played.over:
+            if played.over and played.model.decision is not None:
                 await comparing
+            if played.over:
                 played.checks = await _settled(played)
         finally:
             for task in tasks:
@@ -121,6 +122,9 @@ async def _play(scenario: Scenario, folder: Path, view: View, started: float) ->
 
 
 async def _compare(played: Played, folder: Path) -> None:
+    """Have the comparisons computed, once the first decision has been made: until then every cycle is the services'."""
+    while played.model.decision is None:
+        await asyncio.sleep(FRAME_SECONDS)
     played.compared = await computed_apart(folder / "comparisons.log")
 
 

@@ -67,7 +67,8 @@ def result_of(model: ViewModel, scenario: Scenario, ledger: Sequence[Entry]) -> 
         late=totals.late,
         spilled=totals.spilled,
         cost_usd_by_tier={
-            Tier.FLOOR.value: market.bill_usd(until) - rented,
+            # The cloud opened a little before the week; nothing is rented by then.
+            Tier.FLOOR.value: market.bill_usd(until) - rented - market.bill_usd(scenario.start_unix),
             Tier.BURST.value: rented,
             Tier.SPILL.value: model.spill_usd,
         },

@@ -115,7 +115,7 @@ def _plotted(columns: Sequence[Column], height: int, ceiling: float) -> list[Tex
     """Return a plot with its scale on the left."""
     lines = plot(columns, height, ceiling)
     labels = {0: f"{ceiling:,.0f}", height - 1: "0"}
-    if height >= 5:
+    if height >= 6 and height % 2 == 0:
         labels[height // 2] = f"{ceiling * (1.0 - (height // 2) / height):,.0f}"
     return [
         Text(f"{labels.get(place, ''):>{LABEL_WIDTH - 2}} ▏", QUIET, no_wrap=True).append_text(line) for place, line in enumerate(lines)
