@@ -38,6 +38,7 @@ from controlplane.web.settings import WebSettings
 
 SERVICES = (collector.SERVICE, forecaster.SERVICE, planner.SERVICE, actuator.SERVICE)
 APPLY_SECONDS = 20.0
+STOP_SECONDS = 2.0
 CLOUD_SECONDS_AT_MOST = 6 * 3600.0
 
 log = structlog.get_logger(__name__)
@@ -136,7 +137,17 @@ async def running(settings: Settings) -> AsyncIterator[Plane]:
             yield plane
         finally:
             plane.stopping.set()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _ended(tasks)
+
+
+async def _ended(tasks: Sequence[asyncio.Future[None]]) -> None:
+    """Wait for the services to stop in good order; one that cannot, because NATS is away, is cut off as by a crash."""
+    if tasks:
+        _, late = await asyncio.wait(tasks, timeout=STOP_SECONDS)
+        for task in late:
+            log.warning("a service did not stop in time and is cut off", seconds=STOP_SECONDS)
+            task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _setter(event: asyncio.Event) -> Callable[[], Awaitable[None]]:
