@@ -4,6 +4,7 @@ Owns the options, where the log goes, and the choice between the live view and p
 words. `controlplane.demo_play` plays, `controlplane.demo_scenario` is what is played.
 """
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,4 +34,9 @@ def run_demo(options: DemoOptions) -> int:
         log_to_file(options.folder / "tidegate.log", echo_warnings=headless)
         from controlplane.demo_play import play
 
-        return play(options.folder, seconds, headless=headless)
+        try:
+            return play(options.folder, seconds, headless=headless)
+        except BrokenPipeError:
+            # Whoever read our lines has seen enough; without this, closing standard output would complain once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
