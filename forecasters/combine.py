@@ -10,7 +10,7 @@ import numpy as np
 
 from controlplane.contracts.fleet import ForecastSettings
 from forecasters.api import Array, Batch
-from forecasters.harmonic import Harmonic
+from forecasters.harmonic import FEATURES, Harmonic
 from forecasters.intake import Index
 from forecasters.launch import Waves
 from forecasters.pool import Over, Pool, PoolState
@@ -65,6 +65,7 @@ class Combination:
         self._references = [methods[name] for name in REFERENCES]
         tide = methods["harmonic"]
         assert isinstance(tide, Harmonic)
+        self._tide = tide
         self._watch = Watch(tide, self.horizons_seconds, self.quantiles)
         shape = [list(names), settings.time_zone, settings.season_seconds, list(self.horizons_seconds), list(self.quantiles)]
         self._settings = repr(shape)
@@ -101,6 +102,13 @@ class Combination:
         demand, peak = self._pool.forecast(state.pool, now_unix, over)
         shares = state.pool.share
         return CombinedForecast(demand, peak, {name: shares[:, i].copy() for i, name in enumerate(self._pool.names)})
+
+    def adopt(self, state: CombinationState, fleet: Index, theta: Array) -> CombinationState:
+        """Take over the tides f64[k, p] that a refit off the hot path found for fleets i64[k]; record them as an input."""
+        if theta.shape != (len(fleet), FEATURES) or not np.isfinite(theta).all():
+            raise ValueError(f"a tide is {FEATURES} finite coefficients per fleet, not {theta.shape}")
+        self._tide.adopt(state.pool.methods["harmonic"], fleet, theta)
+        return state
 
     def dump(self, state: CombinationState) -> bytes:
         """Return a versioned snapshot; `load` of it forecasts as if nothing had happened."""

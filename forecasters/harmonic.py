@@ -91,7 +91,8 @@ class Harmonic:
             bin_seconds=zero.copy(),
         )
 
-    def _features_at(self, time_unix: Array) -> Array:
+    def features_at(self, time_unix: Array) -> Array:
+        """Return f64[..., p] at unix times, to the nearest five minutes of local time."""
         slot = np.rint(self._zone.to_local(time_unix) * (TABLE_SLOTS / (7.0 * self._season)))
         return TABLE[(slot % TABLE_SLOTS).astype(np.int64)]
 
@@ -110,7 +111,7 @@ class Harmonic:
         closed = np.flatnonzero(full)
         if len(closed):
             self._fit(state, intake, seen, closed)
-        design = self._features_at(seen.time_unix - 0.5 * seen.span_seconds)
+        design = self.features_at(seen.time_unix - 0.5 * seen.span_seconds)
         base = offset(intake, seen.sel)
         left = np.log(seen.demand + base) - np.einsum("kp,kp->k", design, state.theta[seen.sel])
         rate = -np.expm1(-seen.span_seconds / RESIDUAL_SECONDS)
@@ -120,7 +121,7 @@ class Harmonic:
     def _fit(self, state: Tide, intake: Intake, seen: Seen, closed: Index) -> None:
         fleet, seconds = seen.fleet[closed], state.bin_seconds[seen.fleet[closed]]
         mean = state.bin_total[fleet] / seconds
-        design = self._features_at(seen.time_unix[closed] - 0.5 * np.minimum(seconds, 86400.0))
+        design = self.features_at(seen.time_unix[closed] - 0.5 * np.minimum(seconds, 86400.0))
         base = offset(intake, fleet)
         value = np.log(mean + base)
         young = state.bins[fleet] == 0.0
@@ -145,14 +146,19 @@ class Harmonic:
         state.bin_seconds[fleet] = 0.0
         state.bin_start[fleet] = seen.time_unix[closed]
 
+    def adopt(self, state: Tide, fleet: Index, theta: Array) -> None:
+        """Take over coefficients f64[k, p] of a refit; what the recursion was sure of it stays sure of."""
+        state.theta[fleet] = theta
+        state.bins[fleet] = np.maximum(state.bins[fleet], 1.0)
+
     def log_shape(self, state: Tide, fleet: Index | slice, time_unix: Array) -> Array:
         """Return the log of the tide alone at one time per fleet, f64[k]."""
-        out: Array = np.einsum("kp,kp->k", self._features_at(time_unix), state.theta[fleet])
+        out: Array = np.einsum("kp,kp->k", self.features_at(time_unix), state.theta[fleet])
         return out
 
     def centre(self, state: Tide, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return exp(shape at the target + residual fading with the horizon)."""
-        design = self._features_at(now_unix[:, None] + horizons_seconds)
+        design = self.features_at(now_unix[:, None] + horizons_seconds)
         shape = np.einsum("khp,kp->kh", design, state.theta[fleet])
         fade = np.exp(-horizons_seconds / RESIDUAL_DECAY_SECONDS)
         log = shape + state.residual[fleet][:, None] * fade
