@@ -24,14 +24,25 @@ BAND_COLOUR = "rgba(128,136,147,0.45)"
 COST_COLOURS = ("#1f9d74", "#8a6fd1", "#a7793d", "#6b7785", "#b0b7c0")
 COST_DASHES = ("solid", "dash", "dashdot", "dot", "longdash")
 
+GRID_COLOUR = "rgba(128,136,147,0.22)"
+PLAIN_LAYOUT: dict[str, Any] = {
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "font": {"family": "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13},
+    "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#808893", "activecolor": FLOOR_COLOUR},
+}
 
-def render(report: Report) -> str:
-    """Return the page."""
+
+def render(report: Report, figure: Any = None) -> str:
+    """Return the page; `figure` takes the place of the timeline's plots."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     tiers = [("floor", FLOOR_COLOUR), ("burst", BURST_COLOUR), ("spill", SPILL_COLOUR)]
     page = environment.get_template("report.html.j2")
-    return page.render(report=report, tiers=tiers, plotly_js=get_plotlyjs(), figure_json=_figure(report).to_json().replace("</", "<\\/"))
+    own, drawn = figure is not None, figure if figure is not None else _figure(report)
+    return page.render(
+        report=report, tiers=tiers, own_figure=own, plotly_js=get_plotlyjs(), figure_json=drawn.to_json().replace("</", "<\\/")
+    )
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -47,21 +58,16 @@ def _figure(report: Report) -> Any:
     _add_backlog(figure, report)
     _add_costs(figure, report)
     figure.update_layout(
+        **PLAIN_LAYOUT,
         height=1000,
         margin={"l": 64, "r": 24, "t": 36, "b": 40},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13},
         hovermode="x unified",
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#808893", "activecolor": FLOOR_COLOUR},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.03, "x": 0, "traceorder": "normal"},
         legend2={"orientation": "h", "yanchor": "top", "y": 0.235, "x": 0.01, "bgcolor": "rgba(0,0,0,0)"},
     )
     figure.update_annotations(font_size=14, xanchor="left", x=0)
     figure.update_xaxes(showgrid=False, ticks="outside", ticklen=4, showticklabels=True, tickformatstops=_tick_formats(), showspikes=False)
-    figure.update_yaxes(
-        gridcolor="rgba(128,136,147,0.22)", zerolinecolor="rgba(128,136,147,0.4)", rangemode="tozero", separatethousands=True
-    )
+    figure.update_yaxes(gridcolor=GRID_COLOUR, zerolinecolor="rgba(128,136,147,0.4)", rangemode="tozero", separatethousands=True)
     figure.update_yaxes(tickprefix="$", row=3, col=1)
     return figure
 

@@ -11,6 +11,7 @@ from controlplane.sim.baselines_hpa import hpa
 from controlplane.sim.baselines_peers import PEERS
 from controlplane.sim.bench import Point, bench, cheapest_at, outcomes_table
 from controlplane.sim.bench_cases import MEAN_REPLICAS, Case, announcement, build, matrix
+from controlplane.sim.bench_page import write_bench_page
 from controlplane.trace_waves import parametric_wave
 
 
@@ -72,6 +73,10 @@ def test_every_outcome_is_above_the_bound_and_the_peers_keep_the_attainment(fold
     console = Console(width=200, record=True, file=(folder / "out.txt").open("w"))
     console.print(outcomes_table(outcomes))
     assert "2-tier shed 99.5 %" in console.export_text()
+    write_bench_page(outcomes, folder / "bench.html")
+    page = (folder / "bench.html").read_text()
+    assert page.count("2-tier shed 99.5 %") >= 2
+    assert "stacked by tier" not in page
 
 
 def test_the_matrix_covers_leads_tiers_queues_and_launches() -> None:
