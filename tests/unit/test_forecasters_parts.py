@@ -1,0 +1,156 @@
+"""The parts of the forecasters on their own: zone, rings, scores, refits, snapshots, backtest."""
+
+import numpy as np
+import pytest
+
+from controlplane.contracts.errors import SnapshotError
+from controlplane.contracts.fleet import ForecastSettings
+from forecasters.api import Batch, Quantiles
+from forecasters.backtest import replay, summarize, truth
+from forecasters.combine import Combination
+from forecasters.harmonic import FEATURES, Harmonic, refit
+from forecasters.intake import admit, start_intake
+from forecasters.score import coverage, covered, mase, pinball, width
+from forecasters.seasonal_naive import SeasonalNaive
+from forecasters.structural import fit_structural
+from forecasters.working_week import DAYS_BACK, WorkingWeek
+from forecasters.zone import Zone
+
+HOUR, DAY = 3600.0, 86400.0
+MONDAY = 1_699_833_600.0
+SPRING_FORWARD = 1_710_054_000.0
+
+
+def _one(time: float, demand: float) -> Batch:
+    return Batch(np.array([time]), np.array([demand]))
+
+
+def test_a_zone_follows_summer_time() -> None:
+    zone = Zone("America/New_York")
+    before, after = np.array([SPRING_FORWARD - 1.0]), np.array([SPRING_FORWARD + 1.0])
+    assert zone.to_local(before)[0] - before[0] == -5 * HOUR
+    assert zone.to_local(after)[0] - after[0] == -4 * HOUR
+    both = zone.to_local(np.array([[before[0], after[0]]]))
+    assert both[0, 1] - both[0, 0] == 2.0 + HOUR
+    assert Zone("UTC").to_local(before)[0] == before[0]
+
+
+def test_yesterday_is_yesterday_by_the_wall_clock_across_summer_time() -> None:
+    method = SeasonalNaive(Zone("America/New_York"))
+    state, intake = method.start(1), start_intake(1)
+    for hour in range(49):
+        when = SPRING_FORWARD - 30 * HOUR + hour * HOUR
+        local = Zone("America/New_York").to_local(np.array([when]))[0]
+        seen = admit(intake, _one(when, float((local // HOUR) % 24)))
+        assert seen is not None
+        method.learn(state, intake, seen)
+    now = intake.time_unix
+    for ahead in (3.0, 9.0, 20.0):
+        said = method.centre(state, intake, slice(None), now, np.array([ahead * HOUR]))[0, 0]
+        local = Zone("America/New_York").to_local(now + ahead * HOUR)[0]
+        assert said == (local // HOUR) % 24
+
+
+def test_monday_looks_like_friday_and_saturday_like_sunday() -> None:
+    monday, saturday, sunday, wednesday = 0, 5, 6, 2
+    assert DAYS_BACK[monday, 1] == 3
+    assert DAYS_BACK[saturday, 1] == 6
+    assert DAYS_BACK[sunday, 1] == 1
+    assert DAYS_BACK[wednesday, 1] == 1
+    method = WorkingWeek(Zone("UTC"))
+    state, intake = method.start(1), start_intake(1)
+    for half_hour in range(1, 7 * 48 + 1):
+        seen = admit(intake, _one(MONDAY + half_hour * 1800.0, float((half_hour - 1) // 48)))
+        assert seen is not None
+        method.learn(state, intake, seen)
+    said = method.centre(state, intake, slice(None), intake.time_unix, np.array([12 * HOUR, 36 * HOUR]))
+    assert said.tolist() == [[4.0, 4.0]], "on Sunday night, Monday and Tuesday are taken to be like Friday (day 4)"
+
+
+def test_pinball_coverage_mase_and_width_on_worked_numbers() -> None:
+    levels = np.array([0.1, 0.5, 0.9])
+    assert np.allclose(pinball(np.array([10.0]), np.array([[8.0, 10.0, 13.0]]), levels), [[0.2, 0.0, 0.3]])
+    assert covered(np.array([10.0]), np.array([[8.0, 10.0, 13.0]])).tolist() == [[0.0, 1.0, 1.0]]
+    share = coverage(np.array([1.0] * 90 + [0.0] * 10))
+    assert share.value == 0.9
+    assert 0.82 < share.low < 0.9 < share.high < 0.95
+    assert coverage(np.array([1.0] * 90 + [0.0] * 10), overlap=10.0).low < share.low
+    assert mase(np.array([1.0, 3.0]), np.array([2.0, 3.0]), np.array([1.0, -1.0])) == 0.5
+    assert width(np.array([[8.0, 10.0, 13.0]]), levels)[0] == 5.0
+
+
+def test_truth_finds_what_came_and_the_maximum_until_then() -> None:
+    time = np.array([0.0, 60.0, 120.0, 180.0, 1000.0])
+    value = np.array([1.0, 5.0, 2.0, 3.0, 9.0])
+    came = truth(time, value, np.array([60.0, 120.0, 30.0]))
+    assert came.demand[0].tolist() == [5.0, 2.0, 5.0]
+    assert came.peak[0].tolist() == [5.0, 5.0, 5.0]
+    assert np.isnan(came.demand[3, 0]), "nothing was observed near then"
+
+
+def test_a_replay_predicts_before_it_learns_and_scores_by_horizon() -> None:
+    time = np.asarray(1.7e9 + 600.0 * np.arange(300), dtype=np.float64)
+    value = 10.0 + np.sin(np.arange(300))
+    horizons, levels = np.array([600.0, HOUR]), np.array([0.1, 0.5, 0.9])
+    method = Combination(ForecastSettings(), horizons, levels)
+    state = [method.start(1)]
+
+    def step(when: float, what: float) -> Quantiles:
+        state[0] = method.learn(state[0], _one(when, what))
+        made = method.forecast(state[0], when)
+        return Quantiles(made.demand, made.peak)
+
+    outcome = replay(step, time, value)
+    figures = summarize(outcome, truth(time, value, horizons), horizons, levels, time > time[50])
+    assert [figure.horizon_seconds for figure in figures] == [600.0, HOUR]
+    assert figures[0].scored == 248
+    assert 0.75 < figures[0].coverage[2].value <= 1.0
+    assert figures[0].pinball < 0.5
+
+
+def test_a_refit_finds_the_shape_despite_outliers_and_gaps() -> None:
+    time = np.asarray(1.7e9 + 1800.0 * np.arange(28 * 48), dtype=np.float64)
+    shape = np.exp(0.6 * np.sin(2 * np.pi * time / DAY) + 0.2 * np.cos(4 * np.pi * time / DAY))
+    demand = np.stack((100.0 * shape, 3.0 * shape))
+    demand[0, 100:140] = np.nan
+    demand[0, ::97] *= 30.0
+    theta = refit(time, demand, Zone("UTC"))
+    assert theta.shape == (2, FEATURES)
+    tide = Harmonic(Zone("UTC"))
+    state = tide.start(2)
+    tide.adopt(state, np.arange(2), theta)
+    for hour in (3, 9, 15, 21):
+        when = np.full(2, time[-1] + hour * HOUR)
+        true = 0.6 * np.sin(2 * np.pi * when / DAY) + 0.2 * np.cos(4 * np.pi * when / DAY) + np.log([100.0, 3.0])
+        assert np.abs(tide.log_shape(state, np.arange(2), when) - true).max() < 0.08
+
+
+def test_a_structural_fit_is_adopted_and_says_which_model_won() -> None:
+    noise = np.random.default_rng(5)
+    time = np.asarray(1.7e9 + 1800.0 * np.arange(6 * 48), dtype=np.float64)
+    demand = 50.0 * np.exp(0.7 * np.sin(2 * np.pi * time / DAY) + 0.05 * noise.standard_normal(len(time)))
+    found = fit_structural(time, demand, Zone("UTC"))
+    assert found.chosen in found.errors
+    assert min(found.errors.values()) < 0.1
+    method = Combination(ForecastSettings(), np.array([HOUR, 6 * HOUR]), np.array([0.1, 0.5, 0.9]))
+    state = method.learn(method.start(1), _one(float(time[-1]), float(demand[-1])))
+    state = method.adopt(state, np.array([0]), found.theta[None, :])
+    assert np.isfinite(method.forecast(state, float(time[-1])).demand).all()
+    with pytest.raises(ValueError, match="finite coefficients"):
+        method.adopt(state, np.array([0]), np.full((1, FEATURES), np.nan))
+
+
+def test_settings_that_cannot_work_are_refused() -> None:
+    levels = np.array([0.5])
+    with pytest.raises(ValueError, match="no forecaster is named 'prophet'"):
+        Combination(ForecastSettings(methods=("prophet",)), np.array([60.0]), levels)
+    with pytest.raises(ValueError, match="rising"):
+        Combination(ForecastSettings(), np.array([60.0, 60.0]), levels)
+
+
+def test_a_snapshot_of_other_settings_is_refused_and_names_them() -> None:
+    levels = np.array([0.5])
+    one = Combination(ForecastSettings(), np.array([60.0]), levels)
+    other = Combination(ForecastSettings(time_zone="Asia/Tokyo"), np.array([60.0]), levels)
+    with pytest.raises(SnapshotError, match="settings"):
+        other.load(one.dump(one.start(1)))
