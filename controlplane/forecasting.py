@@ -48,7 +48,7 @@ class Forecasting:
         return ForecastState(self.combination.start(1), {plan.name: plan for plan in self.fleet.launches})
 
     def step(self, state: ForecastState, event: Event) -> tuple[ForecastState, tuple[Forecast, ...]]:
-        """Fold one event; an Observation that says something new is answered with a Forecast."""
+        """Fold one event; an Observation that says something new is answered with a Forecast, unless it is history read back."""
         if isinstance(event, Launch):
             return see_launch(state, event), ()
         if not isinstance(event, Observation) or event.demand_per_second is None or DOUBTS & set(event.flags):
@@ -57,7 +57,7 @@ class Forecasting:
         if state.observed_unix is not None and now <= state.observed_unix:
             return state, ()
         state, made = self.learn(state, now, event.demand_per_second)
-        return state, (self._event(made, event),)
+        return state, () if Flag.HISTORY in event.flags else (self._event(made, event),)
 
     def learn(self, state: ForecastState, now: float, demand_per_second: float) -> tuple[ForecastState, CombinedForecast]:
         """Learn one value and forecast from it."""

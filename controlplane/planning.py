@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from controlplane.contracts.events import Alert, AlertAction, Decision, Event, Forecast, Observation, PoolStatus, Quote, Tick
+from controlplane.contracts.events import Alert, AlertAction, Decision, Event, Flag, Forecast, Observation, PoolStatus, Quote, Tick
 from controlplane.contracts.fleet import Fleet, Mode, Offer
 from controlplane.forecasting import DOUBTS, outlook_of
 from controlplane.verdicts import decision_of
@@ -107,7 +107,9 @@ class Planning:
         return state, ()
 
     def see_observation(self, state: PlanState, seen: Observation) -> PlanState:
-        """Fold an Observation. One that its collector doubts (`DOUBTS`) is not believed: demand is unknown."""
+        """Fold an Observation. One that its collector doubts (`DOUBTS`) is not believed: demand is unknown. History is not decided on."""
+        if Flag.HISTORY in seen.flags:
+            return state
         doubtful = bool(DOUBTS & set(seen.flags))
         demand = None if doubtful else seen.demand_per_second
         work = Work(demand, seen.backlog, seen.late_per_second, seen.spilled_per_second)

@@ -34,13 +34,14 @@ class Event(BaseModel):
 
 
 class Flag(StrEnum):
-    """What is doubtful about an observation."""
+    """What is doubtful about an observation. `history` was read back from a store: it is learnt from and never decided on."""
 
     STALE = "stale"
     PARTIAL = "partial"
     RESET = "reset"
     IMPLAUSIBLE = "implausible"
     SYNTHETIC = "synthetic"
+    HISTORY = "history"
 
 
 class Observation(Event):
@@ -59,7 +60,13 @@ class Observation(Event):
     kv_cache_used_share: Share | None = None
     input_tokens_mean: NonNegative | None = None
     output_tokens_mean: NonNegative | None = None
+    running_requests: NonNegative | None = Field(None, description="requests being served at the end of the interval")
+    startup_seconds: NonNegative | None = Field(None, description="start-up time of the newest replica, as its engine measured it")
+    weight_load_seconds: NonNegative | None = Field(None, description="of that, the time to load the weights")
+    gpu_used_share: Share | None = Field(None, description="mean use of the fleet's GPUs")
+    gpu_memory_used_share: Share | None = None
     age_seconds: NonNegative | None = Field(None, description="how old the newest sample was when it was read")
+    clock_offset_seconds: float | None = Field(None, description="how far the clock of what was read is ahead of ours")
     coverage: Share | None = Field(None, description="share of replicas heard")
     flags: tuple[Flag, ...] = ()
     source: str = Field("", description="the collector that made it")
