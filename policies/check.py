@@ -10,7 +10,7 @@ from typing import Any
 from controlplane.contracts.fleet import Tier
 from policies.problems import Finding, Path, value_at
 from policies.schema_actuators import REPLICA_ACTUATORS, SPILL_ACTUATORS
-from policies.schema_demand import SOURCES
+from policies.schema_demand import ENGINE_LISTS, SOURCES
 
 QUOTING_ACTUATORS = ("aws", "market", "simulated")
 
@@ -42,32 +42,49 @@ def _check_demand(tree: object) -> Iterator[Finding]:
         yield Finding(path, "inputTokenWeight is required with unit weightedTokens: the work of one input token, such as 0.1")
     if not weighted and "inputTokenWeight" in demand and "unit" in demand:
         yield Finding((*path, "inputTokenWeight"), "is only for unit weightedTokens; remove it or change the unit")
-    prometheus = demand.get("prometheus")
+    prometheus, engines = demand.get("prometheus"), demand.get("engines")
     if isinstance(prometheus, Mapping):
-        yield from _check_prometheus(tree, prometheus)
+        yield from _check_signals(tree, prometheus, (*path, "prometheus"), has_queries=True)
+    if isinstance(engines, Mapping):
+        yield from _check_signals(tree, engines, (*path, "engines"), has_queries=False)
+        yield from _check_engines(engines, (*path, "engines"))
 
 
-def _check_prometheus(tree: object, prometheus: Mapping[str, Any]) -> Iterator[Finding]:
-    path: Path = ("spec", "demand", "prometheus")
-    spilled = "spilled" in prometheus or value_at(prometheus, ("queries", "spilled")) is not None
+def _check_signals(tree: object, source: Mapping[str, Any], path: Path, *, has_queries: bool) -> Iterator[Finding]:
+    spilled = "spilled" in source or value_at(source, ("queries", "spilled")) is not None
     if entries(tree, Tier.SPILL) and not spilled:
-        wanted = "set `spilled: litellm` or `queries: {spilled: <PromQL>}`"
-        message = f"a spill tier needs the signal of what was spilled, or spill would hide demand: {wanted}"
-        yield Finding(path, message)
+        wanted = "set `spilled: litellm`" + (" or `queries: {spilled: <PromQL>}`" if has_queries else " and `gateways`")
+        yield Finding(path, f"a spill tier needs the signal of what was spilled, or spill would hide demand: {wanted}")
+    if source.get("spilled") == "envoy" and not source.get("spilledLabels"):
+        yield Finding((*path, "spilledLabels"), "is required with envoy: the cluster of the spill backend, {envoy_cluster_name: <name>}")
     engine = value_at(tree, ("spec", "serving", "engine"), "other")
-    own_query = value_at(prometheus, ("queries", "demand")) is not None
-    if "preset" not in prometheus and engine == "other" and not own_query:
-        yield Finding(path, "which metrics? set preset to vllm, sglang, trtllm or lmdeploy, or write `queries: {demand: <PromQL>}`")
-    auth = prometheus.get("auth")
+    own_query = value_at(source, ("queries", "demand")) is not None
+    if "preset" not in source and engine == "other" and not own_query:
+        otherwise = ", or write `queries: {demand: <PromQL>}`" if has_queries else ""
+        yield Finding(path, f"which metrics? set preset to vllm, sglang, trtllm or lmdeploy{otherwise}")
+    auth = source.get("auth")
     if isinstance(auth, Mapping):
-        bearer = [key for key in ("bearerTokenEnv", "bearerTokenFile") if key in auth]
-        if len(bearer) + ("usernameEnv" in auth) > 1:
-            yield Finding(
-                (*path, "auth"),
-                "names more than one way to sign in; keep one of bearerTokenEnv, bearerTokenFile, usernameEnv + passwordEnv",
-            )
-        if ("usernameEnv" in auth) != ("passwordEnv" in auth):
-            yield Finding((*path, "auth"), "usernameEnv and passwordEnv go together; give both or neither")
+        yield from _check_auth(auth, (*path, "auth"))
+
+
+def _check_auth(auth: Mapping[str, Any], path: Path) -> Iterator[Finding]:
+    bearer = [key for key in ("bearerTokenEnv", "bearerTokenFile") if key in auth]
+    if len(bearer) + ("usernameEnv" in auth) > 1:
+        yield Finding(path, "names more than one way to sign in; keep one of bearerTokenEnv, bearerTokenFile, usernameEnv + passwordEnv")
+    for one, other in (("usernameEnv", "passwordEnv"), ("certFile", "keyFile")):
+        if (one in auth) != (other in auth):
+            yield Finding(path, f"{one} and {other} go together; give both or neither")
+
+
+def _check_engines(engines: Mapping[str, Any], path: Path) -> Iterator[Finding]:
+    given = [name for name in ENGINE_LISTS if name in engines]
+    if len(given) != 1:
+        what = f"names {' and '.join(given)}" if given else "does not say where the replicas are"
+        yield Finding(path, f"{what}; name exactly one of {', '.join(ENGINE_LISTS)}")
+    if "spilled" in engines and not engines.get("gateways"):
+        yield Finding(
+            (*path, "gateways"), "is required with spilled: the metrics pages of the gateway, such as http://litellm:4000/metrics"
+        )
 
 
 def _check_offers(tree: object) -> Iterator[Finding]:

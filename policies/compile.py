@@ -212,9 +212,9 @@ def _demand_source(spec: SpecBlock) -> dict[str, object]:
     Added to every kind: unit, input_token_weight, input_tokens and output_tokens (the mean request), for conversions in collectors.
     """
     kind, options = _actuator(spec.demand, SOURCES)
-    if kind == "prometheus":
+    if kind in ("prometheus", "engines"):
         options.setdefault("preset", spec.serving.engine if spec.serving.engine != "other" else None)
-    if kind in ("prometheus", "replay"):
+    if kind in ("prometheus", "engines", "replay"):
         options.setdefault("interval_seconds", spec.tick_seconds)
     return {
         "kind": kind,

@@ -18,7 +18,7 @@ from policies.explain import field_text
 from policies.reference_prose import HEAD, TAIL
 from policies.schema import FleetPolicy
 from policies.schema_actuators import REPLICA_ACTUATORS, SPILL_ACTUATORS
-from policies.schema_demand import SOURCES
+from policies.schema_demand import ENGINE_LISTS, SOURCES
 
 SCHEMA_ID = "https://tidegate.dev/schemas/fleet.v1alpha1.schema.json"
 
@@ -32,6 +32,7 @@ class Count(StrEnum):
 
 GROUPS: dict[str, tuple[Count, tuple[str, ...]]] = {
     "DemandBlock": (Count.ONE, SOURCES),
+    "EnginesBlock": (Count.ONE, ENGINE_LISTS),
     "FloorOffer": (Count.AT_MOST_ONE, REPLICA_ACTUATORS),
     "BurstOffer": (Count.AT_MOST_ONE, REPLICA_ACTUATORS),
     "SpillOffer": (Count.AT_MOST_ONE, SPILL_ACTUATORS),
