@@ -27,7 +27,7 @@ from controlplane.contracts.errors import PolicyError
 from controlplane.contracts.fleet import Fleet, Mode, Offer
 from controlplane.quotes import source_of
 from controlplane.replay import Replay, shared_time
-from controlplane.services import actuator, collector, forecaster, planner, quoter
+from controlplane.services import actuator, collecting, collector, forecaster, planner, quoter
 from controlplane.services.leased import Work, forget_dead_holders, while_leased
 from controlplane.services.roster import Roster
 from controlplane.services.web import web_service
@@ -183,6 +183,8 @@ def _makers(plane: Plane, fleet: Fleet, stack: contextlib.AsyncExitStack, speed:
     replay = next((replay for replay in plane.settings.replays if replay.fleet == fleet.name), None)
     if replay is not None:
         makers[collector.SERVICE] = lambda: collector.ReplayCollector(client, fleet, replay.workload, replay.interval_seconds, clock)
+    elif collecting.is_read(fleet):
+        makers[collector.SERVICE] = lambda: collecting.collector_of(client, fleet, clock)
     if actuator.SERVICE in plane.settings.services:
         actuators = _actuators(plane, fleet, stack, speed)
         makers[actuator.SERVICE] = lambda: actuator.FleetActuator(client, fleet, actuators, clock)

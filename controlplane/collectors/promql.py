@@ -1,0 +1,108 @@
+"""The queries: presets and labels → PromQL, for what is read live and for the history behind it.
+
+Owns the text of queries only. Live, counters and levels are read as raw samples (`[window]`) and folded by `replicas`, so that resets,
+churn and staggered scrapes are counted exactly; only history, too long for that, is aggregated by the server.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+
+from controlplane.collectors.presets import COUNTERS, GAUGES, Alternatives, Metric, Preset, Signal
+
+LIVE_SIGNALS = COUNTERS | GAUGES
+TARGET_LABELS = ("cluster", "namespace", "job", "instance", "pod")
+RECENT = "10m"
+Wrap = Callable[[str], str]
+
+
+def matchers(labels: Iterable[tuple[str, str]]) -> str:
+    """Return exact label matchers, quoted: `{model_name="r1"}`; nothing for none."""
+    inside = ",".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in labels)
+    return f"{{{inside}}}" if inside else ""
+
+
+def raw(names: Iterable[str], labels: Mapping[str, str], window_seconds: float) -> str:
+    """Return a query for the raw samples of several names over a window; names match whole."""
+    inside = ",".join(
+        ['__name__=~"' + "|".join(names) + '"', *(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in labels.items())]
+    )
+    return f"{{{inside}}}[{max(round(window_seconds * 1000.0), 1)}ms]"
+
+
+def live_names(preset: Preset) -> tuple[str, ...]:
+    """Return the names of a preset's counters and levels."""
+    return preset.names(LIVE_SIGNALS)
+
+
+def expected(preset: Preset, labels: Mapping[str, str]) -> str:
+    """Return a query for the scrape targets, up or not, that are still there and served this fleet in the last ten minutes."""
+    served = " or ".join(f"last_over_time({_selector(metric, labels)}[{RECENT}])" for metric in _all(preset.signals[Signal.RUNNING]))
+    return f"up and on (job, instance) ({served})"
+
+
+def quantile_95(preset: Preset, signal: Signal, labels: Mapping[str, str], window_seconds: float) -> str:
+    """Return a query for the p95 of a histogram over all replicas, by the first name that has samples."""
+    window = f"[{max(round(window_seconds * 1000.0), 1)}ms]"
+    options = [
+        f"histogram_quantile(0.95, sum by (le) (rate({metric.name}_bucket{matchers(labels.items())}{window})))"
+        for metric in _all(preset.signals[signal])
+    ]
+    return " or ".join(f"({option} >= 0)" for option in options)
+
+
+def offered_history(preset: Preset, labels: Mapping[str, str], step_seconds: float) -> str:
+    """Return a range query for requests offered per second: what finished plus the change of what is held, over each step."""
+    step = f"{max(round(step_seconds), 1)}s"
+    finished = _sum_of_best(preset.signals[Signal.FINISHED], labels, lambda selector: f"increase({selector}[{step}])")
+    held_now, held_before = [], []
+    for signal in (Signal.RUNNING, Signal.WAITING):
+        held_now.append(_sum_of_best(preset.signals[signal], labels, lambda selector: f"last_over_time({selector}[{step}])"))
+        held_before.append(_sum_of_best(preset.signals[signal], labels, lambda selector: f"{selector} offset {step}"))
+    held = f"(({held_now[0]}) + ({held_now[1]} or vector(0)))"
+    before = f"(({held_before[0]}) + ({held_before[1]} or vector(0)))"
+    exported = _sum_of_best(preset.signals[Signal.FINISHED], labels, lambda selector: selector)
+    # An engine may not export its counter before the first request ends; one that is merely between two scrapes is missing.
+    not_yet = f"((0 * ({held_now[0]})) unless on () ({exported}))"
+    return f"clamp_min((({finished} or {not_yet}) + {held} - {before}) / {max(round(step_seconds), 1)}, 0)"
+
+
+def scrape_seconds(preset: Preset, labels: Mapping[str, str]) -> str:
+    """Return a query for the time between two scrapes, over the last ten minutes."""
+    counts = " or ".join(f"count_over_time({_selector(metric, labels)}[{RECENT}])" for metric in _all(preset.signals[Signal.RUNNING]))
+    return f"600 / max({counts})"
+
+
+def tokens_per_request(preset: Preset, signal: Signal, labels: Mapping[str, str], step_seconds: float) -> str:
+    """Return a range query for the mean tokens per finished request over ten steps."""
+    window = f"{max(round(10 * step_seconds), 1)}s"
+    tokens = _sum_of_best(preset.signals[signal], labels, lambda selector: f"increase({selector}[{window}])")
+    finished = _sum_of_best(preset.signals[Signal.FINISHED], labels, lambda selector: f"increase({selector}[{window}])")
+    return f"({tokens}) / ({finished} > 20)"
+
+
+def counted_history(names: Iterable[str], labels: Iterable[tuple[str, str]], step_seconds: float) -> str:
+    """Return a range query for the rate of some counters together."""
+    step = f"{max(round(step_seconds), 1)}s"
+    selectors = " or ".join(f"rate({name}{matchers(labels)}[{step}])" for name in names)
+    return f"sum({selectors})"
+
+
+def _sum_of_best(options: Alternatives, labels: Mapping[str, str], wrap: Wrap) -> str:
+    """Return the sum over replicas, by the first alternative that has samples; the metrics of one alternative are added."""
+    written = (
+        " + ".join(f"(sum({wrap(_selector(metric, labels))}){_or_zero(index)})" for index, metric in enumerate(metrics))
+        for metrics in options
+    )
+    return " or ".join(f"({text})" for text in written)
+
+
+def _or_zero(index: int) -> str:
+    return "" if index == 0 else " or vector(0)"
+
+
+def _selector(metric: Metric, labels: Mapping[str, str]) -> str:
+    return f"{metric.name}{matchers([*labels.items(), *metric.where])}"
+
+
+def _all(options: Alternatives) -> list[Metric]:
+    return [metric for metrics in options for metric in metrics]
