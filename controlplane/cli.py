@@ -7,7 +7,7 @@ Exit codes: 0 done, 1 a problem that the message explains, 2 bad arguments or ba
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -45,10 +45,10 @@ QuotesOption = Annotated[
 ModeOption = Annotated[str | None, typer.Option("--mode", help="recommend or act, for all fleets; left out: what each policy says")]
 
 
-def main() -> None:
-    """Run the command line; errors that tidegate raises on purpose are one message and exit code 1."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line, the process's own where none is given; errors raised on purpose are one message and exit code 1."""
     try:
-        app()
+        app(args=arguments, prog_name="tidegate")
     except TidegateError as error:
         print(f"tidegate: {error}", file=sys.stderr)
         sys.exit(1)
