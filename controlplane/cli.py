@@ -74,7 +74,7 @@ def demo(
     seconds: Annotated[float, typer.Option("--seconds", help="wall-clock seconds that the week takes", min=20, max=3600)] = 100.0,
 ) -> None:
     """Play a week of real traffic with a launch wave, on an embedded NATS and a simulated cloud."""
-    from controlplane.demo import DemoOptions, run_demo
+    from controlplane.demo.command import DemoOptions, run_demo
 
     raise typer.Exit(run_demo(DemoOptions(folder=folder, headless=headless, resume=resume, seconds=seconds)))
 

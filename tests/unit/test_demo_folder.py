@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.contracts.errors import TidegateError
-from controlplane.demo_folder import demo_folder
+from controlplane.demo.folder import demo_folder
 
 
 def test_a_new_demo_cleans_what_an_earlier_one_left(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from rich.console import Console
 from controlplane.contracts.events import Actuation, Decision, Event, Forecast, Observation, Outcome, PoolStatus, Quote, Reason
 from controlplane.contracts.fleet import Fleet, Mode, Offer, Slo, Spill, Tier, Unit
 from controlplane.contracts.units import from_unix
-from controlplane.live import LiveView
-from controlplane.live_model import ViewModel
-from controlplane.live_plot import Segment, plot
+from controlplane.live.model import ViewModel
+from controlplane.live.plot import Segment, plot
+from controlplane.live.view import LiveView
 
 START = 1_715_299_200.0
 HOUR = 3600.0

@@ -1,7 +1,7 @@
 """The live terminal view of the demo: demand and its forecast, capacity by tier, queue, cost, the last decisions, progress.
 
 Owns the layout, from 80x24 upwards; every number is the `ViewModel`'s, and every comparison was computed elsewhere. It must not hear
-events itself. `live_plot` draws the columns, `live_lines` writes the lines.
+events itself. `plot` draws the columns, `lines` writes the lines.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from rich.text import Text
 
 from controlplane.contracts.fleet import Tier
 from controlplane.contracts.units import SECONDS_PER_HOUR, format_duration, from_unix
-from controlplane.live_lines import costs_of, decisions_of, fleet_of, promise_of
-from controlplane.live_model import Band, Row, ViewModel
-from controlplane.live_plot import BAD, BURST_COLOUR, FLOOR_COLOUR, QUIET, SPILL_COLOUR, Column, Segment, plot
+from controlplane.live.lines import costs_of, decisions_of, fleet_of, promise_of
+from controlplane.live.model import Band, Row, ViewModel
+from controlplane.live.plot import BAD, BURST_COLOUR, FLOOR_COLOUR, QUIET, SPILL_COLOUR, Column, Segment, plot
 from controlplane.sim.run import RunResult
 
 DEMAND_COLOUR, BAND_COLOUR, BOTH_COLOUR = "#4f9d8f", "#5a5f73", "#86cbbd"

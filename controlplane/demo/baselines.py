@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from controlplane.config import environment_variables
-from controlplane.demo_scenario import scenario_of
+from controlplane.demo.scenario import scenario_of
 from controlplane.sim.run import RunResult, run
 from controlplane.traces import data_folders
 

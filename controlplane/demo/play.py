@@ -1,7 +1,7 @@
 """Plays a demo: brings the control plane up, watches what it says on NATS, shows it, and sums up at the end.
 
 Owns the order of these and the clean end, whatever comes first: the week's end, Ctrl-C, or a NATS server that stays down. The view
-knows only what is on the bus. `controlplane.app` wires the plane; `demo_result` judges what came of it.
+knows only what is on the bus. `controlplane.app` wires the plane; `result` judges what came of it.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from controlplane.config import environment_variables
 from controlplane.contracts.errors import TidegateError
 from controlplane.contracts.events import Event
 from controlplane.contracts.subjects import ACTUATION, DECISION, INPUTS_STREAM, OUTPUTS_STREAM, TICK
-from controlplane.demo_baselines import computed_apart
-from controlplane.demo_log import PlainLines, say
-from controlplane.demo_result import LedgerChecks, checked, result_of, summary_of
-from controlplane.demo_scenario import CLOUD_SEED, Scenario, scenario_of
-from controlplane.live_model import ViewModel
+from controlplane.demo.baselines import computed_apart
+from controlplane.demo.log import PlainLines, say
+from controlplane.demo.result import LedgerChecks, checked, result_of, summary_of
+from controlplane.demo.scenario import CLOUD_SEED, Scenario, scenario_of
+from controlplane.live.model import ViewModel
 from controlplane.sim.cloud_ledger import read_ledger
 from controlplane.sim.run import RunResult
 from controlplane.traces import data_folders
@@ -83,7 +83,7 @@ def play(folder: Path, seconds: float, *, headless: bool) -> int:
 
 
 def _live_view(scenario: Scenario, seconds: float) -> View:
-    from controlplane.live import LiveView
+    from controlplane.live.view import LiveView
 
     return LiveView(scenario.title, scenario.start_unix, scenario.end_unix, seconds, synthetic=scenario.synthetic)
 
@@ -188,7 +188,7 @@ def _sum_up(played: Played, scenario: Scenario, folder: Path, *, headless: bool)
     if not played.model.rows or played.ledger is None:
         say("the week is over and nothing of it was seen; leave out --resume to play it anew")
         return 1
-    from controlplane.demo_page import write_page
+    from controlplane.demo.page import write_page
 
     results = (result_of(played.model, scenario, read_ledger(played.ledger)), *played.compared)
     console = Console(width=120) if headless else Console()

@@ -1,10 +1,10 @@
 """What a watcher of one fleet knows: events off NATS folded into the numbers that a view shows. Pure; time is the events'.
 
 Owns the fold and its own estimate of the cost; it must not draw, nor know where events come from. Replayed from the start of the
-streams it gives the same numbers. `controlplane.live` draws it, `controlplane.demo_result` sums it up.
+streams it gives the same numbers. `controlplane.live` draws it, `controlplane.demo.result` sums it up.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from controlplane.contracts.events import Actuation, Decision, Event, Forecast, 
 from controlplane.contracts.fleet import Fleet, Tier
 from controlplane.contracts.frame import DecisionLine
 from controlplane.contracts.units import SECONDS_PER_HOUR
+from controlplane.sim.run import RunResult
 
 BAND_LOW, BAND_MIDDLE, BAND_HIGH = 0.1, 0.5, 0.9
 AHEAD_SECONDS = 6 * 3600.0
@@ -234,3 +235,12 @@ class ViewModel:
 def _nearest(values: tuple[float, ...], wanted: float) -> int:
     """Return the place of the value nearest to `wanted`."""
     return min(range(len(values)), key=lambda place: abs(values[place] - wanted))
+
+
+def costs_at(compared: Sequence[RunResult], time_unix: float) -> list[tuple[RunResult, float]]:
+    """Return what each comparison had paid at a moment, USD."""
+    costs = []
+    for result in compared:
+        place = int(result.steps.time_unix.searchsorted(time_unix + 1e-6, side="right")) - 1
+        costs.append((result, float(result.steps.cost_usd[place]) if place >= 0 else 0.0))
+    return costs

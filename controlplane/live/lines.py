@@ -11,9 +11,8 @@ from rich.text import Text
 
 from controlplane.contracts.fleet import Tier
 from controlplane.contracts.units import from_unix
-from controlplane.demo_log import costs_at
-from controlplane.live_model import Change, ViewModel
-from controlplane.live_plot import BAD, BURST_COLOUR, FLOOR_COLOUR, GOOD, QUIET, SPILL_COLOUR
+from controlplane.live.model import Change, ViewModel, costs_at
+from controlplane.live.plot import BAD, BURST_COLOUR, FLOOR_COLOUR, GOOD, QUIET, SPILL_COLOUR
 from controlplane.sim.report import percent
 from controlplane.sim.run import RunResult
 

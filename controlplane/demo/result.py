@@ -1,7 +1,7 @@
 """What came of a demo: the supplier's own ledger judged and billed, a table for the terminal, and the run as a result like any other.
 
 Owns the turning of a watched run into a `RunResult`, so that it is shown like any simulated one; it must not watch anything itself.
-`controlplane.sim.invariants` has the ledger's checks, `demo_page` writes the HTML report.
+`controlplane.sim.invariants` has the ledger's checks, `page` writes the HTML report.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,8 @@ from rich.text import Text
 
 from controlplane.contracts.fleet import Tier
 from controlplane.contracts.units import SECONDS_PER_HOUR, format_duration
-from controlplane.demo_scenario import Scenario
-from controlplane.live_model import ViewModel
+from controlplane.demo.scenario import Scenario
+from controlplane.live.model import ViewModel
 from controlplane.sim.cloud_ledger import Entry
 from controlplane.sim.cloud_model import Market, Replica
 from controlplane.sim.invariants import bought_twice, orphans

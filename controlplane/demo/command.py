@@ -1,7 +1,7 @@
 """`tidegate demo`: the front door, which says at once what is about to happen.
 
 Owns the options, where the log goes, and the choice between the live view and plain lines; imports what is heavy only after its first
-words. `controlplane.demo_play` plays, `controlplane.demo_scenario` is what is played.
+words. `controlplane.demo.play` plays, `controlplane.demo.scenario` is what is played.
 """
 
 import os
@@ -27,12 +27,12 @@ def run_demo(options: DemoOptions) -> int:
     sys.stdout.write(f"tidegate demo {going} a week of LLM traffic on an embedded NATS and a simulated cloud, in {options.folder}\n")
     sys.stdout.flush()
 
-    from controlplane.demo_folder import demo_folder
-    from controlplane.demo_log import log_to_file
+    from controlplane.demo.folder import demo_folder
+    from controlplane.demo.log import log_to_file
 
     with demo_folder(options.folder, resume=options.resume, seconds=options.seconds) as seconds:
         log_to_file(options.folder / "tidegate.log", echo_warnings=headless)
-        from controlplane.demo_play import play
+        from controlplane.demo.play import play
 
         try:
             return play(options.folder, seconds, headless=headless)

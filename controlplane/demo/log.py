@@ -12,7 +12,7 @@ from typing import Any, Self
 import structlog
 
 from controlplane.contracts.units import from_unix
-from controlplane.live_model import ViewModel
+from controlplane.live.model import ViewModel, costs_at
 from controlplane.sim.report import percent
 from controlplane.sim.run import RunResult
 
@@ -87,12 +87,3 @@ def line_of(model: ViewModel, compared: Sequence[RunResult]) -> str:
         f"{from_unix(row.time_unix):%a %d %b %H:%M}  demand {row.demand:.1f}/s{forecast}  {held}  queue {row.backlog:.0f}"
         f"  within SLO {percent(totals.attainment)}  spilled {percent(totals.spilled_share)}  ${row.usd:,.0f}{costs}"
     )
-
-
-def costs_at(compared: Sequence[RunResult], time_unix: float) -> list[tuple[RunResult, float]]:
-    """Return what each comparison had paid at a moment, USD."""
-    costs = []
-    for result in compared:
-        place = int(result.steps.time_unix.searchsorted(time_unix + 1e-6, side="right")) - 1
-        costs.append((result, float(result.steps.cost_usd[place]) if place >= 0 else 0.0))
-    return costs

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from controlplane.contracts.units import format_duration, from_unix
-from controlplane.demo_result import LEDGER_NOTE, LedgerChecks
-from controlplane.demo_scenario import Scenario
-from controlplane.live_model import ViewModel
+from controlplane.demo.result import LEDGER_NOTE, LedgerChecks
+from controlplane.demo.scenario import Scenario
+from controlplane.live.model import ViewModel
 from controlplane.sim.report import report_of
 from controlplane.sim.report_html import write_report
 from controlplane.sim.run import RunResult
