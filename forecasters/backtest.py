@@ -15,6 +15,7 @@ from forecasters.score import Share, coverage, covered, mase, pinball, width
 WEEK_SECONDS = 7 * 86400.0
 LEAST_SCORED_PER_WEEK = 100
 
+Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 Step = Callable[[float, float], Quantiles]
 
 
@@ -90,7 +91,7 @@ def _range_maximum(
 
 
 def summarize(
-    outcome: Outcome, actual: Truth, horizons_seconds: Array, quantiles: Array, scored: Array, naive_error: Array | None = None
+    outcome: Outcome, actual: Truth, horizons_seconds: Array, quantiles: Array, scored: Mask, naive_error: Array | None = None
 ) -> list[Figures]:
     """Return the figures by horizon over the origins where `scored` bool[N]; `naive_error` f64[N, H] is seasonal-naive's."""
     step = float(np.median(np.diff(outcome.time_unix))) if len(outcome.time_unix) > 1 else 1.0
