@@ -15,6 +15,7 @@ from controlplane.traces import Array, Trace, data_folders, read_trace
 from forecasters.api import Batch
 from forecasters.backtest import truth
 from forecasters.combine import Combination
+from forecasters.intake import Index
 from forecasters.naive import naive_outcome
 from forecasters.score import pinball
 
@@ -23,7 +24,7 @@ HORIZONS = np.array([300.0, 600.0, 1800.0, HOUR, 2 * HOUR, 4 * HOUR, 6 * HOUR, 1
 SCORED = (6 * HOUR, DAY, 2 * DAY)
 WAVES = ("mastodon_signups", "nab_twitter_mentions_5min#CRM", "nab_twitter_mentions_5min#UPS")
 ORDINARY = ("azure_llm_2024_code_week", "servegen_m-large", "aws_elb", "nyc_taxi")
-REAL_MULTIPLE, SAMPLES = 3.0, 3
+REAL_MULTIPLE, SAMPLES, LEAST_COVER, LEAST_SCORED = 3.0, 3, 0.85, 20
 ZONES = {"nyc_taxi": "UTC", "nasa_http": "America/New_York"}
 
 
@@ -60,31 +61,28 @@ def report(name: str) -> None:
         end = int(ended[ended >= start][0]) + 1 if (ended >= start).any() else len(kind)
         if np.nanmax(multiple[start:end]) >= REAL_MULTIPLE:
             real += 1
-            covers.append(path_cover(trace, said, min(start + SAMPLES - 2, len(kind) - 1)))
+            covers.append(path_cover(trace, said, min(int(start) + SAMPLES - 2, len(kind) - 1)))
     months = trace.span_seconds / MONTH
-    print(
-        f"{trace.name}: {len(began)} onsets in {months:.2f} months, {real} of at least x{REAL_MULTIPLE:g}; small ones {(len(began) - real) / months:.2f} a month"
-    )
+    small = (len(began) - real) / months
+    print(f"{trace.name}: {len(began)} onsets in {months:.2f} months, {real} of at least x{REAL_MULTIPLE:g}, others {small:.2f} a month")
     if covers:
-        enough = np.mean(np.array(covers) >= 0.85)
-        print(
-            f"  path to 24 h, three samples after onset: covered {np.nanmean(covers):.2f} of the steps on average, {enough:.0%} of waves at least 0.85"
-        )
+        enough, mean = np.mean(np.array(covers) >= LEAST_COVER), np.nanmean(covers)
+        print(f"  path to 24 h, three samples after onset: {mean:.2f} of the steps covered, {enough:.0%} of waves at least {LEAST_COVER}")
     inside = np.flatnonzero(kind > 0.0)
-    if len(inside) < 20:
-        return
-    actual = truth(trace.time_unix, trace.demand_per_second, HORIZONS)
-    levels = np.array(QUANTILES)
-    naive = [
-        naive_outcome(trace.time_unix, trace.demand_per_second, actual, HORIZONS, levels, inside, seasonal=one).demand
-        for one in (False, True)
-    ]
+    if len(inside) >= LEAST_SCORED:
+        _losses(trace, said, inside)
+
+
+def _losses(trace: Trace, said: Array, inside: Index) -> None:
+    time, value, levels = trace.time_unix, trace.demand_per_second, np.array(QUANTILES)
+    actual = truth(time, value, HORIZONS)
+    naive = [naive_outcome(time, value, actual, HORIZONS, levels, inside, seasonal=one).demand for one in (False, True)]
     for horizon in SCORED:
         column = int(np.flatnonzero(horizon == HORIZONS)[0])
-        ours, last, day = (np.nanmean(pinball(actual.demand[inside, column], part[:, column], levels)) for part in (said[inside], *naive))
-        print(
-            f"  in a wave, {horizon / HOUR:g} h ahead: pinball {ours / last:.2f} of persistence, {ours / day:.2f} of seasonal-naive, {2 * ours / (last + day):.2f} of their mean"
-        )
+        came = actual.demand[inside, column]
+        ours, last, day = (np.nanmean(pinball(came, part[:, column], levels)) for part in (said[inside], *naive))
+        ratios = f"{ours / last:.2f} of persistence, {ours / day:.2f} of seasonal-naive, {2 * ours / (last + day):.2f} of their mean"
+        print(f"  in a wave, {horizon / HOUR:g} h ahead: pinball {ratios}")
 
 
 def main() -> None:
