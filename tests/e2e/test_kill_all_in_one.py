@@ -18,7 +18,7 @@ from tests.e2e.evidence import (
     purchases,
     read_streams,
 )
-from tests.e2e.programs import Program, eventually
+from tests.e2e.programs import UP, Program, eventually
 from tests.e2e.worlds import faultless, faulty, write_policy
 
 
@@ -35,32 +35,50 @@ async def more_purchases(ledger: Path, count: int) -> None:
     await eventually(lambda: len(purchases(ledger)) >= before + count, "a purchase")
 
 
+async def misbehaving(ready: Path, policy: Path) -> str:
+    """Give the running cloud its faults, and return its address."""
+    url = running_cloud(ready)
+    assert url is not None
+    httpx.post(f"{url}/config", content=faulty(policy).model_dump_json()).raise_for_status()
+    return url
+
+
+@pytest.mark.timeout(240)
 @pytest.mark.usefixtures("cloud_ended")
 async def test_kill_9_at_any_moment_neither_doubles_nor_orphans_a_purchase_nor_a_decision(tmp_path: Path) -> None:
     policy, folder = write_policy(tmp_path), tmp_path / "run"
     ledger, ready = folder / "cloud" / "ledger.jsonl", folder / "cloud" / "cloud.json"
     with Program(tmp_path, "up", str(policy), "--folder", str(folder)) as up:
         await up.up()
-        url = running_cloud(ready)
-        assert url is not None
-        httpx.post(f"{url}/config", content=faulty(policy).model_dump_json()).raise_for_status()
+        url = await misbehaving(ready, policy)
         # The moment that a purchase stands in the ledger is when its buyer does not know of it yet.
-        for lives, pause_seconds in enumerate((0.0, 0.02, 0.6), start=2):
+        for lives, pause_seconds in ((2, 0.0), (3, 0.1)):
             await more_purchases(ledger, 1)
             await asyncio.sleep(pause_seconds)
             up.kill()
             up.start()
             await up.up(lives)
             assert running_cloud(ready) == url
-        # And while it is still starting.
+        # While it is still starting.
         up.kill()
         up.start()
         await asyncio.sleep(0.9)
         up.kill()
+        # After an end in good order, so that there is a snapshot behind which the tail is folded again.
         up.start()
-        await more_purchases(ledger, 2)
+        await more_purchases(ledger, 1)
         assert up.stop() == 0
-    assert running_cloud(ready) is None
+        assert running_cloud(ready) is None
+        ended = up.says(UP)
+        up.start()
+        await up.up(ended + 1)
+        await misbehaving(ready, policy)
+        await more_purchases(ledger, 1)
+        up.kill()
+        up.start()
+        await more_purchases(ledger, 1)
+        assert up.stop() == 0
+        assert up.says('"service": "tidegate-planner", "after": 0,') < up.says('"service": "tidegate-planner", "after": ')
 
     async with EmbeddedServer(folder / "nats") as server, CloudProcess(folder / "cloud", faultless(policy), max_seconds=60.0) as cloud:
         await assert_nothing_orphaned(server.url, cloud.url, ledger, policy)

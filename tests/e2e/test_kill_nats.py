@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nats.errors
 import nats.js.errors
+import pytest
 
 from controlplane.bus.connect import connect
 from controlplane.bus.embedded import EmbeddedServer
@@ -69,6 +70,7 @@ class Pusher:
                 return
 
 
+@pytest.mark.timeout(240)
 async def test_what_was_acknowledged_outlives_the_server_and_the_services_go_on(tmp_path: Path) -> None:
     policy, folder = write_policy(tmp_path, more=PUSHED), tmp_path / "run"
     ledger = folder / "cloud" / "ledger.jsonl"

@@ -5,6 +5,8 @@ import contextlib
 import os
 from pathlib import Path
 
+import pytest
+
 from controlplane.bus.connect import connect
 from controlplane.bus.embedded import EmbeddedServer
 from controlplane.bus.lease import Lease
@@ -34,6 +36,7 @@ async def holder_of(url: str, service: str) -> int:
         await client.close()
 
 
+@pytest.mark.timeout(240)
 async def test_killed_services_are_succeeded_and_nothing_is_decided_or_bought_twice(tmp_path: Path) -> None:
     policy = write_policy(tmp_path)
     ledger = tmp_path / "cloud" / "ledger.jsonl"
