@@ -16,7 +16,7 @@ from controlplane.demo.scenario import scenario_of
 from controlplane.sim.run import RunResult, run
 from controlplane.traces import data_folders
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SEED = 5
 NICENESS = 10
 SECONDS_AT_MOST = 120.0

@@ -21,7 +21,7 @@ from controlplane.sim.world import WorldSettings
 from controlplane.trace_waves import mastodon_wave, multiply_wave, synthetic_trace
 from controlplane.traces import Trace, read_trace
 
-POLICY = Path(__file__).resolve().parents[1] / "policies" / "library" / "replay-demo.yaml"
+POLICY = Path(__file__).resolve().parents[2] / "policies" / "library" / "replay-demo.yaml"
 OTHER_TRACES = ("servegen_m-large_10min",)
 DAY_SECONDS = 86400.0
 WEEK_SECONDS = 7 * DAY_SECONDS
