@@ -19,6 +19,8 @@ Sample = tuple[Hashable, Role, float]
 LEVELS_IN_FLIGHT = (Signal.RUNNING, Signal.WAITING)
 NEW_REPLICA_FACTOR = 4.0
 NEW_REPLICA_REQUESTS = 20.0
+BRIDGED_SHARE_AT_MOST = 0.5
+LEFT_SHARE_AT_LEAST = 0.5
 
 
 @dataclass(slots=True)
@@ -37,6 +39,8 @@ class Track:
     rate: float | None = None
     was_reset: bool = False
     gap_seconds: float = 0.0
+    bridged: float = 0.0
+    bridged_seconds: float = 0.0
 
     def best(self, signal: Signal) -> list[float] | None:
         """Return the levels of the first alternative of a signal that this replica exports."""
@@ -99,6 +103,8 @@ class Replicas:
                 rates[replica] = rate
         heard = Heard.of(self.tracks, rates, now_unix, patience, expected)
         reading = self._reading(now_unix, interval_seconds, heard, rates, patience)
+        if reading.requests_per_second is not None:
+            self._note_bridged(rates, interval_seconds)
         self._forget(now_unix, patience, expected)
         self._closed_unix, self._implausible = now_unix, False
         return reading
@@ -147,10 +153,23 @@ class Replicas:
             # It lived for a part of the interval: what it took counts once, spread over all of it.
             track.rate = track.arrivals / interval_seconds
         elif span > 0.0:
+            # What stood in for a short silence is taken off again, unless that would leave next to nothing to go by.
             track.rate = track.arrivals / span
+            if 0.0 < track.bridged_seconds <= BRIDGED_SHARE_AT_MOST * span:
+                left = (track.arrivals - track.bridged) / (span - track.bridged_seconds)
+                track.rate = left if left >= LEFT_SHARE_AT_LEAST * track.rate else track.rate
+            track.bridged = track.bridged_seconds = 0.0
         elif now_unix - track.time_unix > patience.hold_seconds:
             track.rate = None
         return track.rate
+
+    def _note_bridged(self, rates: dict[Replica, float], interval_seconds: float) -> None:
+        """Remember for whom the last known rate stood in, in a reading that counted."""
+        for replica, rate in rates.items():
+            track = self.tracks[replica]
+            if track.time_unix <= track.since_unix and not track.is_new:
+                track.bridged += rate * interval_seconds
+                track.bridged_seconds += interval_seconds
 
     def _reading(self, now_unix: float, interval_seconds: float, heard: Heard, rates: dict[Replica, float], patience: Patience) -> Reading:
         fresh = [track for replica, track in self.tracks.items() if replica in heard.fresh]

@@ -66,6 +66,7 @@ class Composer:
         self.lengths = Lengths(float(str(options.get("input_tokens") or 1024.0)), float(str(options.get("output_tokens") or 1024.0)))
         self._usual = 0.0
         self._readings = 0
+        self._known_unix: float | None = None
 
     @property
     def work_per_request(self) -> float:
@@ -98,7 +99,7 @@ class Composer:
         return Observation(
             fleet=self._fleet.name,
             time=from_unix(reading.time_unix),
-            interval_seconds=reading.interval_seconds,
+            interval_seconds=self._interval(reading, demand),
             demand_per_second=demand,
             backlog=own.get("backlog", _times(reading.waiting, work)),
             served_per_second=own.get("served"),
@@ -138,6 +139,15 @@ class Composer:
             if diverted.was_heard or "spilled" in own:
                 return None
         return reading.requests_per_second * self.work_per_request + (spilled or 0.0) + (shed or 0.0)
+
+    def _interval(self, reading: Reading, demand: float | None) -> float:
+        """Return what the demand is the mean of: after intervals in which it was not known, all the time since it was."""
+        interval = reading.interval_seconds
+        if demand is not None:
+            if self._known_unix is not None:
+                interval = max(interval, reading.time_unix - self._known_unix)
+            self._known_unix = reading.time_unix
+        return interval
 
     def _check(self, demand: float | None, flags: set[Flag]) -> None:
         """Doubt a figure a thousand times what is usual: a launch is not that, a unit or a query gone wrong is."""

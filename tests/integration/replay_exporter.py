@@ -5,6 +5,7 @@ Arrivals follow a stated rate; what is finished, running and waiting follows fro
 """
 
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -199,6 +200,15 @@ def histogram(name: str, base: str, bounds: tuple[float, ...], below: Callable[[
     return [*lines, f'{name}_bucket{{{base},le="+Inf"}} {count}', f"{name}_count{{{base}}} {count}", f"{name}_sum{{{base}}} {count / 2}"]
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing when a scraper was killed in the middle."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 class Exporter:
     """Serves replicas at /<name>/metrics, and other pages as text; a context manager."""
 
@@ -225,8 +235,7 @@ class Exporter:
                 pass
 
         Handler.protocol_version = "HTTP/1.1"
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 

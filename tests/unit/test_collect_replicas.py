@@ -181,40 +181,41 @@ def test_of_two_names_the_better_counts_and_not_both() -> None:
     assert roles.of("vllm:num_requests_waiting_by_reason", {"reason": "deferred"}) == ()
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 400), st.sampled_from(["", "restart", "miss"])), min_size=3, max_size=40),
-    st.floats(0.0, 1.0),
-)
-def test_every_arrival_that_was_ever_exposed_is_counted_once(steps: list[tuple[int, str]], share: float) -> None:
-    """Sum of rate x time over all readings = arrivals seen; a missed scrape is made good by the next, a restart loses what it held."""
+@given(st.lists(st.tuples(st.integers(0, 400), st.booleans()), min_size=3, max_size=40), st.floats(0.0, 1.0))
+def test_every_arrival_is_counted_once_whatever_finishes_when(steps: list[tuple[int, bool]], share: float) -> None:
+    """The sum of rate x time is what arrived, through restarts, which lose what was held but nothing that came."""
     replicas = Replicas()
-    finished = held = 0.0
-    offered = counted = 0.0
-    last_sample: int | None = None
-    exposed = 0.0
-    for index, (arrivals, event) in enumerate(steps):
-        now = T0 + index * STEP
-        if event == "restart":
-            finished, held, exposed = 0.0, 0.0, 0.0
+    finished = held = offered = counted = 0.0
+    for index, (arrivals, restarts) in enumerate(steps):
+        if restarts and finished > arrivals:
+            finished = held = 0.0
         held += arrivals
         done = math.floor(held * share)
-        finished, held, exposed = finished + done, held - done, exposed + arrivals
-        if event == "miss":
-            replicas.close(now, STEP, {"a"})
-            continue
-        before = replicas.tracks.get("a")
-        replicas.take("a", now, scrape(finished, held))
-        reading = replicas.close(now, STEP, {"a"})
-        if before is not None and last_sample is not None:
+        finished, held = finished + done, held - done
+        replicas.take("a", T0 + index * STEP, scrape(finished, held))
+        reading = replicas.close(T0 + index * STEP, STEP, {"a"})
+        if index:
             assert reading.requests_per_second is not None
-            counted += reading.requests_per_second * (index - last_sample) * STEP
-            offered += exposed
-        last_sample, exposed = index, 0.0
-    hidden = any(event == "restart" for _, event in steps)
-    if not hidden:
-        assert counted == pytest.approx(offered, abs=1e-6)
-    else:
-        assert counted >= -1e-6
+            counted += reading.requests_per_second * STEP
+            offered += arrivals
+
+    assert counted == pytest.approx(offered, abs=1e-6)
+
+
+@given(st.lists(st.booleans(), min_size=4, max_size=40), st.integers(1, 400))
+def test_missed_scrapes_of_a_steady_replica_change_nothing(heard: list[bool], arrivals: int) -> None:
+    replicas = Replicas()
+    rates(replicas, [{"a": scrape(float(arrivals * step), 5)} for step in range(3)])
+    counted, known_until = 0.0, 2
+    for step, is_heard in enumerate(heard, start=3):
+        if is_heard:
+            replicas.take("a", T0 + step * STEP, scrape(float(arrivals * step), 5))
+        reading = replicas.close(T0 + step * STEP, STEP, {"a"})
+        if reading.requests_per_second is not None:
+            counted += reading.requests_per_second * (step - known_until) * STEP
+            known_until = step
+
+    assert counted == pytest.approx(arrivals * (known_until - 2), abs=1e-6)
 
 
 @given(st.lists(st.floats(0.0, 1e6), min_size=2, max_size=30))
