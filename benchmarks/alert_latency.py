@@ -73,6 +73,7 @@ class Measured:
     seconds: Sequence[float]
     answers: Sequence[float]
     missing: int
+    retries: int
     published_per_second: float
     folded_per_second: float
     lag: float
@@ -201,7 +202,7 @@ async def measure(running: Running, alerts: int, load: float, fleets: int) -> Me
     nats = await connect(running.nats)
     pressing = Load(nats, fleets, load)
     task = asyncio.ensure_future(pressing.run() if load > 0 else asyncio.sleep(3600.0))
-    rng, seconds, answers, missing = random.Random(11), [], [], 0
+    rng, seconds, answers, missing, retries = random.Random(11), [], [], 0, 0
     try:
         async with httpx.AsyncClient(base_url=running.web, timeout=30.0, trust_env=False) as client:
             await asyncio.sleep(5.0)
@@ -209,13 +210,15 @@ async def measure(running: Running, alerts: int, load: float, fleets: int) -> Me
             for number in range(alerts):
                 await asyncio.sleep(rng.uniform(0.25, 0.55))
                 posted = time.time()
-                (await client.post("/webhooks/alertmanager", json=alert(number))).raise_for_status()
+                body = alert(number)
+                while (await client.post("/webhooks/alertmanager", json=body)).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+                    retries += 1
                 answers.append(time.time() - posted)
                 arrived = await bought(running.ledger, posted)
                 seconds += [arrived - posted] if arrived is not None else []
                 missing += arrived is None
             took, (heard, lag) = time.perf_counter() - began, await figures(client)
-            return Measured(seconds, answers, missing, (pressing.published - before) / took, (heard - heard_before) / took, lag)
+            return Measured(seconds, answers, missing, retries, (pressing.published - before) / took, (heard - heard_before) / took, lag)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -243,7 +246,8 @@ def show(name: str, measured: Measured) -> None:
     print(f"{name:11} polling path (30 s + 15 s), drawn: p50 {p50:.1f} s  p99 {p99:.1f} s")
     print(
         f"{name:11} load: {measured.published_per_second:.0f} observations/s published, {measured.folded_per_second:.0f}/s heard by the "
-        f"web service, {measured.lag:.0f} inputs waiting to be folded at the end; {measured.missing} alerts without a purchase"
+        f"web service, {measured.lag:.0f} inputs waiting to be folded at the end; {measured.missing} alerts without a purchase, "
+        f"{measured.retries} answered with try again"
     )
 
 

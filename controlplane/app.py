@@ -130,7 +130,8 @@ async def running(settings: Settings) -> AsyncIterator[Plane]:
             clock = await agree_on_clock(client, start, speed, _opened_wall(cloud) if cloud is not None else None)
         plane = Plane(settings, client, clock, url, cloud_url, cloud.ledger if cloud is not None else None, server, closed=closed)
         if settings.web is not None:
-            web = web_service(client, settings.fleets, clock, settings.web, plane.roster)
+            plans = planner.SERVICE in settings.services
+            web = web_service(client, settings.fleets, clock, settings.web, plane.roster, plans_here=plans)
             plane.web_url = await stack.enter_async_context(web)
         tasks = [asyncio.ensure_future(work) for work in _works(plane, stack, speed)]
         try:
@@ -173,7 +174,7 @@ def _makers(plane: Plane, fleet: Fleet, stack: contextlib.AsyncExitStack, speed:
     client, clock = plane.client, plane.clock
     makers: dict[str, Callable[[], Work]] = {
         forecaster.SERVICE: lambda: forecaster.forecaster_of(client, fleet),
-        planner.SERVICE: lambda: planner.Planner(client, fleet, clock),
+        planner.SERVICE: lambda: planner.Planner(client, fleet, clock, plane.roster.heard),
     }
     if plane.settings.quotes:
         sources = tuple(source_of(text) for text in plane.settings.quotes)

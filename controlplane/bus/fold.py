@@ -25,6 +25,7 @@ from controlplane.contracts.subjects import INPUT_SUBJECTS, INPUTS_STREAM, event
 
 SNAPSHOT_SECONDS = 180.0
 IDLE_SECONDS = 0.5
+FOLDED_AT_ONCE = 16
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +60,8 @@ class Fold[S]:
     """One service's fold over the inputs. `await fold.run()` until `fold.stop()`, which folds no more and writes a snapshot.
 
     `caught_up` is set once the newest input that was there has been folded: before, `state` is history.
-    `on_batch` is awaited after every batch, outputs published. Cancelling `run` writes no snapshot: for a lost lease.
+    `on_batch` is awaited after every batch, outputs published; `hear` is told each event folded after `caught_up`.
+    Cancelling `run` writes no snapshot: for a lost lease.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Fold[S]:
         subjects: Sequence[str] = INPUT_SUBJECTS,
         snapshot_seconds: float = SNAPSHOT_SECONDS,
         on_batch: Callable[[S], Awaitable[None]] | None = None,
+        hear: Callable[[Event], None] | None = None,
     ) -> None:
         self.state: S = folding.start()
         self.sequence = 0
@@ -83,6 +86,7 @@ class Fold[S]:
         self._subjects = tuple(subjects)
         self._snapshot_seconds = snapshot_seconds
         self._on_batch = on_batch
+        self._hear = hear
         self._publisher = Publisher(client, f"tidegate/{service}/{fleet}")
         self._store = SnapshotStore(client, service, fleet)
         self._stopping = asyncio.Event()
@@ -142,11 +146,14 @@ class Fold[S]:
         """Fold a batch and publish its outputs; only then is it behind us."""
         outputs: list[Output] = []
         sequence = self.sequence
-        for message in batch:
+        for index, message in enumerate(batch, 1):
             if message.metadata.sequence.stream <= sequence:
                 continue
             sequence = message.metadata.sequence.stream
             outputs.extend(self._fold_one(message, sequence, outbox))
+            if index % FOLDED_AT_ONCE == 0:
+                # Others in this process, an alert on its way above all, must not wait for the whole batch.
+                await asyncio.sleep(0)
         while outputs:
             try:
                 await outbox.issue(outputs)
@@ -174,6 +181,8 @@ class Fold[S]:
             log.exception("input set aside: the step failed", subject=message.subject, sequence=sequence)
             return [outbox.dead_letter_of(message.subject, message.data, sequence, f"step failed: {error!r}", message.headers or {})]
         self.counts.folded += 1
+        if self._hear is not None and self.caught_up.is_set():
+            self._hear(event)
         return [outbox.output_of(output, sequence, index) for index, output in enumerate(events)]
 
     async def _save(self) -> None:

@@ -5,7 +5,7 @@ without one, so that guards against stale data fire. It must not decide; `contro
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -36,9 +36,9 @@ class _LastTick:
 
 
 class Planner:
-    """One fleet's planner while its lease is held: the fold, and the ticks that it answers."""
+    """One fleet's planner while its lease is held: the fold, and the ticks that it answers. `hear` is told every input that is folded."""
 
-    def __init__(self, client: Client, fleet: Fleet, clock: Clock) -> None:
+    def __init__(self, client: Client, fleet: Fleet, clock: Clock, hear: Callable[[Event], None] | None = None) -> None:
         planning = Planning(fleet)
         self._fleet, self._clock = fleet, clock
         self._publisher = Publisher(client, f"tidegate/{SERVICE}/{fleet.name}")
@@ -48,7 +48,7 @@ class Planner:
             return planning.step(state, event, sequence)
 
         folding = Folding(step=step, start=planning.start, dump=dump_plan, load=load_plan, version=SCHEMA_VERSION)
-        self.fold = Fold(client, SERVICE, fleet.name, folding, input_subjects_of(fleet.name), on_batch=self._on_batch)
+        self.fold = Fold(client, SERVICE, fleet.name, folding, input_subjects_of(fleet.name), on_batch=self._on_batch, hear=hear)
 
     async def run(self) -> None:
         """Fold, and tick on the clock, until stopped."""

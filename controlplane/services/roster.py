@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from controlplane.bus.fold import Fold
+from controlplane.contracts.events import Event
 from controlplane.services.leased import Work
 from controlplane.services.planner import Planner
 from controlplane.web.metrics import WorkFigures
@@ -14,9 +15,10 @@ from controlplane.web.metrics import WorkFigures
 
 @dataclass(slots=True)
 class Roster:
-    """The works of one process. `expected` are those that it may do, if their leases are free."""
+    """The works of one process. `expected` are those that it may do, if their leases are free; `listeners` hear what planners fold."""
 
     expected: list[tuple[str, str]] = field(default_factory=list)
+    listeners: list[Callable[[Event], None]] = field(default_factory=list)
     _active: dict[tuple[str, str], Work] = field(default_factory=dict)
 
     def noted(self, service: str, fleet: str, make: Callable[[], Work]) -> Callable[[], Work]:
@@ -24,6 +26,11 @@ class Roster:
         key = (service, fleet)
         self.expected.append(key)
         return lambda: _Noted(self._active, key, make())
+
+    def heard(self, event: Event) -> None:
+        """Tell the listeners what a planner of this process has folded."""
+        for listener in self.listeners:
+            listener(event)
 
     def figures(self) -> tuple[WorkFigures, ...]:
         """Return where each expected work stands."""

@@ -21,7 +21,7 @@ from controlplane.bus.reader import OrderedReader
 from controlplane.bus.watch import newest, watch
 from controlplane.clocks import Clock
 from controlplane.contracts.errors import BusError
-from controlplane.contracts.events import Event
+from controlplane.contracts.events import Event, Observation
 from controlplane.contracts.fleet import Fleet
 from controlplane.contracts.subjects import (
     ACTUATION,
@@ -98,8 +98,13 @@ class Readiness:
 
 
 @contextlib.asynccontextmanager
-async def web_service(client: Client, fleets: Sequence[Fleet], clock: Clock, settings: WebSettings, roster: Roster) -> AsyncIterator[str]:
-    """Serve HTTP for as long as the block lasts; hands out the address."""
+async def web_service(
+    client: Client, fleets: Sequence[Fleet], clock: Clock, settings: WebSettings, roster: Roster, plans_here: bool = False
+) -> AsyncIterator[str]:
+    """Serve HTTP for as long as the block lasts; hands out the address.
+
+    Where this process plans (`plans_here`), observations, which are many, are heard from its planners and not read a second time.
+    """
     by_name = {fleet.name: fleet for fleet in fleets}
     board, meter = Board(by_name), Meter(_version(), roster.figures, lambda: client.is_connected)
     intake = Intake(by_name, NatsOutlet(client, clock), clock, time.time)
@@ -112,7 +117,14 @@ async def web_service(client: Client, fleets: Sequence[Fleet], clock: Clock, set
     async def forecast(fleet: str) -> Event | None:
         return await newest(client, INPUTS_STREAM, FORECAST.format(fleet=fleet))
 
-    listening = [asyncio.ensure_future(_listen(client, stream, subjects, first, hear)) for stream, subjects, first in _wanted(fleets)]
+    def hear_observation(event: Event) -> None:
+        if isinstance(event, Observation):
+            hear(event)
+
+    wanted = _wanted(fleets, observations=not plans_here)
+    if plans_here:
+        roster.listeners.append(hear_observation)
+    listening = [asyncio.ensure_future(_listen(client, stream, subjects, first, hear)) for stream, subjects, first in wanted]
     web = Web(settings, intake, board, meter, Readiness(client, roster), time.time, forecast)
     try:
         async with serving(application(web), settings) as url:
@@ -123,17 +135,17 @@ async def web_service(client: Client, fleets: Sequence[Fleet], clock: Clock, set
         await asyncio.gather(*listening, return_exceptions=True)
 
 
-def _wanted(fleets: Sequence[Fleet]) -> list[tuple[str, list[str], list[str]]]:
+def _wanted(fleets: Sequence[Fleet], *, observations: bool) -> list[tuple[str, list[str], list[str]]]:
     """Return (stream, subjects to follow, subjects whose newest event comes first). Forecasts are many and large: only the newest."""
-    observations = [OBSERVATION.format(fleet=fleet.name) for fleet in fleets]
+    seen = [OBSERVATION.format(fleet=fleet.name) for fleet in fleets]
     pools = [POOL.format(fleet=fleet.name, offer=offer.name) for fleet in fleets for offer in fleet.offers]
     quotes = [f"tidegate.quote.{offer.name}" for fleet in fleets for offer in fleet.offers]
     decisions = [DECISION.format(fleet=fleet.name) for fleet in fleets]
     told = [name.format(fleet=fleet.name) for fleet in fleets for name in (LAUNCH, ALERT)]
     actuations = [ACTUATION.format(fleet=fleet.name, offer="*") for fleet in fleets]
-    inputs = [*observations, *pools, *quotes, *told, "tidegate.tick"]
+    inputs = [*(seen if observations else ()), *pools, *quotes, *told, "tidegate.tick"]
     return [
-        (INPUTS_STREAM, inputs, [*observations, *pools, *quotes, *told]),
+        (INPUTS_STREAM, inputs, [*seen, *pools, *quotes, *told]),
         (OUTPUTS_STREAM, [*decisions, *actuations], decisions),
     ]
 
