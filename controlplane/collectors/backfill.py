@@ -34,6 +34,7 @@ class Chunk:
     start_unix: float
     end_unix: float
     step_seconds: float
+    scrape_seconds: float
 
 
 def chunks_of(start_unix: float, end_unix: float, scrape_seconds: float = 15.0) -> list[Chunk]:
@@ -46,7 +47,7 @@ def chunks_of(start_unix: float, end_unix: float, scrape_seconds: float = 15.0) 
         at = first + step
         while at <= last:
             end = min(at + (POINTS_PER_CHUNK - 1) * step, last)
-            chunks.append(Chunk(at, end, step))
+            chunks.append(Chunk(at, end, step, scrape_seconds))
             at = end - (end - at) % step + step
     return chunks
 
@@ -86,7 +87,7 @@ async def _demand(source: "PrometheusSource", chunk: Chunk) -> tuple[Values, boo
         return await _values(source, source.queries["demand"], chunk), False
     if source.preset is None:
         return {}, False
-    requests = await _values(source, promql.offered_history(source.preset, source.labels, chunk.step_seconds), chunk)
+    requests = await _values(source, promql.offered_history(source.preset, source.labels, chunk.step_seconds, chunk.scrape_seconds), chunk)
     work = await _work_per_request(source, chunk)
     if "spilled" in source.queries:
         own = await _values(source, source.queries["spilled"], chunk)

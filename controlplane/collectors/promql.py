@@ -12,6 +12,7 @@ from controlplane.collectors.presets import COUNTERS, GAUGES, Alternatives, Metr
 LIVE_SIGNALS = COUNTERS | GAUGES
 TARGET_LABELS = ("cluster", "namespace", "job", "instance", "pod")
 RECENT = "10m"
+SCRAPES_HEARD_SHARE = 0.8
 Wrap = Callable[[str], str]
 
 
@@ -50,8 +51,11 @@ def quantile_95(preset: Preset, signal: Signal, labels: Mapping[str, str], windo
     return " or ".join(f"({option} >= 0)" for option in options)
 
 
-def offered_history(preset: Preset, labels: Mapping[str, str], step_seconds: float) -> str:
-    """Return a range query for requests offered per second: what finished plus the change of what is held, over each step."""
+def offered_history(preset: Preset, labels: Mapping[str, str], step_seconds: float, scrape_seconds: float) -> str:
+    """Return a range query for requests offered per second: what finished plus the change of what is held, over each step.
+
+    A step in which fewer scrapes came than most of those that should have is missing, since it would count too little.
+    """
     step = f"{max(round(step_seconds), 1)}s"
     finished = _sum_of_best(preset.signals[Signal.FINISHED], labels, lambda selector: f"increase({selector}[{step}])")
     held_now, held_before = [], []
@@ -63,13 +67,15 @@ def offered_history(preset: Preset, labels: Mapping[str, str], step_seconds: flo
     exported = _sum_of_best(preset.signals[Signal.FINISHED], labels, lambda selector: selector)
     # An engine may not export its counter before the first request ends; one that is merely between two scrapes is missing.
     not_yet = f"((0 * ({held_now[0]})) unless on () ({exported}))"
-    return f"clamp_min((({finished} or {not_yet}) + {held} - {before}) / {max(round(step_seconds), 1)}, 0)"
+    offered = f"clamp_min((({finished} or {not_yet}) + {held} - {before}) / {max(round(step_seconds), 1)}, 0)"
+    counts = " or ".join(f"count_over_time({_selector(metric, labels)}[{step}])" for metric in _all(preset.signals[Signal.RUNNING]))
+    return f"{offered} and on () (max({counts}) >= {SCRAPES_HEARD_SHARE * step_seconds / scrape_seconds:.2f})"
 
 
 def scrape_seconds(preset: Preset, labels: Mapping[str, str]) -> str:
-    """Return a query for the time between two scrapes, over the last ten minutes."""
+    """Return a query for the time between two scrapes: by the ten minutes of the last hour that had most."""
     counts = " or ".join(f"count_over_time({_selector(metric, labels)}[{RECENT}])" for metric in _all(preset.signals[Signal.RUNNING]))
-    return f"600 / max({counts})"
+    return f"600 / max(max_over_time(({counts})[1h:{RECENT}]))"
 
 
 def tokens_per_request(preset: Preset, signal: Signal, labels: Mapping[str, str], step_seconds: float) -> str:

@@ -119,10 +119,13 @@ class SourceCollector:
         log.info("history was read", fleet=self._fleet.name, observations=count, days=round((end - start) / 86_400.0, 2))
 
     async def _newest_known(self) -> float | None:
-        """Return the time of the newest observation on the stream, if it knew the demand."""
+        """Return until when the demand is known, by the newest observation on the stream; None where that does not say."""
         event = await newest(self._client, INPUTS_STREAM, OBSERVATION.format(fleet=self._fleet.name))
-        known = isinstance(event, Observation) and event.demand_per_second is not None
-        return event.time.timestamp() if known and event is not None else None
+        if not isinstance(event, Observation):
+            return None
+        if event.demand_per_second is not None:
+            return event.time.timestamp()
+        return event.time.timestamp() - event.age_seconds if event.age_seconds is not None else None
 
     async def _publish(self, observations: Sequence[Observation]) -> None:
         for observation in observations:
