@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from forecasters.api import Array, Batch
 
 Index = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+GOLDEN = 0.6180339887498949
 DEMAND_CEILING = 1e15
 TIME_LIMIT = 1e12
 FIRST_SPAN_SECONDS = 60.0
@@ -22,7 +24,8 @@ OFFSET_SHARE = 0.02
 BURSTS_FROM = 0.25
 OFFSET_FLOOR = 1e-9
 COARSE_SECONDS = 119.0
-STRIDE_SECONDS, STRIDE_MOST = 300.0, 8.0
+STRIDE_SECONDS, STRIDE_MOST, EVERY_SECONDS = 240.0, 8.0, 840.0
+SCARCE_SECONDS, SCARCE_COUNT, FEW_COUNT = 450.0, 3024.0, 600.0
 
 
 @dataclass(slots=True)
@@ -127,8 +130,23 @@ def gather(intake: Intake, seen: Seen) -> Seen | None:
 
 
 def stride(intake: Intake, fleet: Index | slice) -> Array:
-    """Return after how many observations errors are scored, f64[k]: every one at five minutes, every fifth at one, every eighth below."""
-    out: Array = np.minimum(np.maximum(np.floor(STRIDE_SECONDS / intake.step_seconds[fleet]), 1.0), STRIDE_MOST)
+    """Return after how many observations errors are scored, f64[k]: every one while there are few, then up to every eighth.
+
+    A quarter of an hour apart: always every one. Ten minutes apart: every second after three weeks. A minute: every sixth after
+    ten hours.
+    """
+    step, count = intake.step_seconds[fleet], intake.count[fleet]
+    pace = np.minimum(np.floor(STRIDE_SECONDS / step) + 2.0, STRIDE_MOST) - (step > EVERY_SECONDS)
+    out: Array = np.where(count < np.where(step > SCARCE_SECONDS, SCARCE_COUNT, FEW_COUNT), 1.0, pace)
+    return out
+
+
+def is_turn(count: Array, pace: Array) -> Mask:
+    """Return where it is an observation's turn to be scored: one in `pace`, in a pattern that never repeats.
+
+    A fixed phase would see only every other half-hour of a trace that beats at that pace, and calibrate to it.
+    """
+    out: Mask = (count * GOLDEN) % 1.0 < 1.0 / pace
     return out
 
 
@@ -143,6 +161,9 @@ def _typical_step(step: Array, gap: Array, count: Array) -> Array:
 
 def _follow_level(intake: Intake, sel: slice | Index, value: Array, count: Array) -> None:
     """Follow the mean and the mean change, an outlier counting as at most ten times what is usual."""
+    if len(value) == 1:
+        _follow_one(intake, 0 if isinstance(sel, slice) else int(sel[0]), float(value[0]), float(count[0]))
+        return
     level, noise = intake.level[sel], intake.noise[sel]
     young = count <= YOUNG_COUNT
     most = LEVEL_CLIP * level
@@ -154,3 +175,16 @@ def _follow_level(intake: Intake, sel: slice | Index, value: Array, count: Array
     intake.level[sel], intake.noise[sel] = level, noise
     bursts = np.minimum(np.maximum(noise - BURSTS_FROM * level, 0.0), level)
     intake.base[sel] = level * OFFSET_SHARE + bursts + OFFSET_FLOOR
+
+
+def _follow_one(intake: Intake, fleet: int, value: float, count: float) -> None:
+    """Do the same for a single fleet, in plain numbers: the pipeline forecasts one fleet at a time."""
+    level, noise = float(intake.level[fleet]), float(intake.noise[fleet])
+    most = LEVEL_CLIP * level
+    clipped = value if count <= YOUNG_COUNT or most <= 0.0 else min(value, most)
+    share = 1.0 / min(count, LEVEL_MEMORY)
+    level += share * (clipped - level)
+    change = min(abs(value - float(intake.demand[fleet])), LEVEL_CLIP * level) if count > 1.0 else 0.0
+    noise += share * (change - noise)
+    intake.level[fleet], intake.noise[fleet] = level, noise
+    intake.base[fleet] = level * OFFSET_SHARE + min(max(noise - BURSTS_FROM * level, 0.0), level) + OFFSET_FLOOR

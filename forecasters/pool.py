@@ -12,7 +12,7 @@ import numpy as np
 
 from forecasters.api import Array, Batch
 from forecasters.blend import Blend, learn_blend, say_blend, start_blend
-from forecasters.intake import Index, Intake, Seen, admit, gather, offset, start_intake, stride
+from forecasters.intake import Index, Intake, Seen, admit, gather, is_turn, offset, start_intake, stride
 from forecasters.pending import SLOTS, Pending, Settled, collect, issue, pick, settle, start_pending
 from forecasters.point import PointMethod
 from forecasters.spread import SHAPED, Spread, learn_errors, method_quantiles, start_spread
@@ -116,8 +116,7 @@ class Pool:
             seen.calm = over.now[seen.sel] < CALM_MULTIPLE
         settle(state.pending, seen)
         seen.demand = tide
-        pace = stride(intake, seen.sel)
-        turn = intake.count[seen.sel] % pace == 0.0
+        turn = is_turn(intake.count[seen.sel], stride(intake, seen.sel))
         scored = seen.fleet if turn.all() else seen.fleet[turn]
         if len(scored):
             settled = collect(state.pending, scored)
@@ -169,7 +168,8 @@ class Pool:
         row, fleet, intake, count = settled.row, settled.fleet, state.intake, self._count
         column = row % len(self.horizons_seconds)
         horizon = self.horizons_seconds[column]
-        spacing = np.maximum(horizon / SLOTS, intake.step_seconds[fleet] * stride(intake, fleet))
+        pace = stride(intake, fleet)
+        spacing = np.maximum(horizon / SLOTS, intake.step_seconds[fleet] * pace)
         overlap = np.maximum(horizon / spacing, 1.0)
         base = offset(intake, fleet)[:, None]
         centre = settled.centre[:, : self._tracks]
@@ -187,7 +187,7 @@ class Pool:
             weight = state.weight.reshape(len(state.share), -1, count)
             state.share[fleet] = weight[fleet].sum(axis=1) / len(self.horizons_seconds)
         memory = np.minimum(np.maximum(MEMORY_SECONDS / spacing, LEAST_MEMORY), MOST_MEMORY)
-        learn_errors(state.spread, row, column, error, memory, overlap, self.quantiles)
+        learn_errors(state.spread, row, column, error, memory, overlap, pace, self.quantiles)
 
     def _say(
         self, state: PoolState, sel: slice | Index, fleet: Index, now_unix: Array, over: Over | None, words: Array | None = None

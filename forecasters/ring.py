@@ -5,6 +5,7 @@ Owns the writing of observations of any length into slots of one length. It must
 """
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
@@ -40,6 +41,9 @@ def fill(ring: Ring, seen: Seen, local: Array, span: Array, width: float) -> Non
 
     The newest slot holds its first observation until it is over, then its mean.
     """
+    if len(seen.fleet) == 1:
+        _fill_one(ring, int(seen.fleet[0]), float(seen.demand[0]), float(local[0]), float(span[0]), width)
+        return
     last = np.ceil(local / width) - 1.0
     work = seen.demand * span
     held = ring.slot[seen.sel]
@@ -63,3 +67,21 @@ def fill(ring: Ring, seen: Seen, local: Array, span: Array, width: float) -> Non
     ring.slot[seen.sel] = last
     ring.total[seen.sel] = np.where(same, total, 0.0) + work
     ring.seconds[seen.sel] = np.where(same, seconds, 0.0) + span
+
+
+def _fill_one(ring: Ring, fleet: int, demand: float, local: float, span: float, width: float) -> None:
+    """Do the same for a single fleet, in plain numbers: the pipeline forecasts one fleet at a time."""
+    last = ceil(local / width) - 1
+    total, seconds = float(ring.total[fleet]), float(ring.seconds[fleet])
+    held = float(ring.slot[fleet])
+    if last == held:
+        ring.total[fleet] = total + demand * span
+        ring.seconds[fleet] = seconds + span
+        return
+    value, length = ring.value[fleet], ring.value.shape[1]
+    if seconds > 0.0:
+        value[int(held) % length] = total / seconds
+    for slot in range(ceil((local - span) / width), last + 1):
+        value[slot % length] = demand
+    ring.slot[fleet], ring.total[fleet], ring.seconds[fleet] = last, demand * span, span
+    value[last % length] = demand

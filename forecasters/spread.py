@@ -71,10 +71,13 @@ def start_spread(fleets: int, horizons_seconds: Array, tracks: int, quantiles: A
     return start
 
 
-def learn_errors(spread: Spread, row: Index, column: Index, error: Array, memory: Array, overlap: Array, quantiles: Array) -> None:
+def learn_errors(
+    spread: Spread, row: Index, column: Index, error: Array, memory: Array, overlap: Array, pace: Array, quantiles: Array
+) -> None:
     """Count the log errors f64[k, T] of rows (each at most once), forgetting older ones over `memory` f64[k] counts.
 
     `overlap` f64[k] is how many consecutive errors share their cause: the more, the slower each moves the prior.
+    `pace` f64[k] is how many observations one scored error stands for.
     `column` is each row's horizon: the quantiles of a row that is no longer young are read off every fourth time, in turns.
     """
     error = np.minimum(np.maximum(error, -ERROR_CLIP), ERROR_CLIP)
@@ -94,7 +97,7 @@ def learn_errors(spread: Spread, row: Index, column: Index, error: Array, memory
     flat[np.arange(cell.size) * BINS + cell.ravel()] += np.float32(1.0)
     spread.histogram[row] = histogram
     shape, shift = spread.shape[row], spread.shift[row]
-    shift += (NUDGE / np.sqrt(overlap))[:, None, None] * ((error[:, :, None] > shape + shift) - (1.0 - quantiles))
+    shift += (NUDGE * np.minimum(pace, 2.0) / np.sqrt(overlap))[:, None, None] * ((error[:, :, None] > shape + shift) - (1.0 - quantiles))
     np.minimum(np.maximum(shift, -SHIFT_LIMIT, out=shift), SHIFT_LIMIT, out=shift)
     spread.shift[row] = shift
     due = (count <= EAGER_COUNT) | ((count + column) % REFRESH_EVERY == 0.0)
