@@ -74,7 +74,9 @@ class FleetBoard:
         return {
             "time": decision.time.timestamp(),
             "demand": decision.demand_per_second,
-            "capacity": {**capacity, Tier.SPILL.value: decision.spill_per_second},
+            "capacity": capacity,
+            "spilled": self.observation.spilled_per_second if self.observation is not None else None,
+            "spill_allowed": decision.spill_per_second,
             "targets": sum(decision.targets.values()),
             "usd_per_hour": decision.usd_per_hour,
             "ahead_seconds": decision.horizon_seconds,
@@ -98,8 +100,8 @@ class Board:
         if board is not None:
             board.hear(event)
 
-    def summary(self, name: str) -> dict[str, Any]:
-        """Return one fleet in a few figures, as plain data."""
+    def summary(self, name: str, now_unix: float) -> dict[str, Any]:
+        """Return one fleet in a few figures, as plain data, with the alerts that still act."""
         board = self._fleets[name]
         decision = board.decision
         return {
@@ -111,14 +113,14 @@ class Board:
             "spill": self._spill(board),
             "demand_per_second": decision.demand_per_second if decision else None,
             "decision": decision.model_dump(mode="json", exclude={"stages"}) if decision else None,
-            "alerts": [alert.model_dump(mode="json") for alert in board.alerts.values()],
+            "alerts": [alert.model_dump(mode="json") for alert in board.alerts.values() if _acts(alert, now_unix)],
         }
 
-    def detail(self, name: str) -> dict[str, Any]:
+    def detail(self, name: str, now_unix: float) -> dict[str, Any]:
         """Return one fleet with its stages, forecast and past, as plain data."""
         board = self._fleets[name]
         return {
-            **self.summary(name),
+            **self.summary(name, now_unix),
             "decision": board.decision.model_dump(mode="json") if board.decision else None,
             "observation": board.observation.model_dump(mode="json") if board.observation else None,
             "forecast": board.forecast.model_dump(mode="json") if board.forecast else None,
@@ -155,3 +157,7 @@ class Board:
         allowed = decision.spill_per_second if decision else None
         spilled = board.observation.spilled_per_second if board.observation else None
         return {"name": spill.name, "usd_per_unit": spill.usd_per_unit, "allowed_per_second": allowed, "spilled_per_second": spilled}
+
+
+def _acts(alert: Alert, now_unix: float) -> bool:
+    return alert.expires is None or alert.expires.timestamp() > now_unix

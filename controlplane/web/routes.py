@@ -15,7 +15,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from controlplane.contracts.errors import BusError
@@ -30,9 +30,10 @@ from controlplane.web.payload import notification_of
 from controlplane.web.settings import Limits, WebSettings, is_loopback
 
 RETRY_SECONDS = "5"
+PAGE = {"/": ("page.html", "text/html"), "/page.css": ("page.css", "text/css"), "/page.js": ("page.js", "text/javascript")}
 SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-    "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
@@ -81,7 +82,7 @@ def application(web: Web) -> Starlette:
         Route("/metrics", _guarded(web, "metrics", _metrics(web)), methods=["GET"]),
         Route("/healthz", _guarded(web, "healthz", _healthz, is_open=True), methods=["GET"]),
         Route("/readyz", _guarded(web, "readyz", _readyz(web), is_open=True), methods=["GET"]),
-        Route("/", _guarded(web, "page", _page, is_open=True), methods=["GET"]),
+        *(Route(path, _guarded(web, "page", _file(name, kind), is_open=True), methods=["GET"]) for path, (name, kind) in PAGE.items()),
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
 
@@ -164,7 +165,8 @@ def _launches(web: Web) -> Handler:
 
 def _fleets(web: Web) -> Handler:
     async def fleets(_request: Request) -> Response:
-        return JSONResponse({"now": web.intake.now(), "fleets": [web.board.summary(name) for name in sorted(web.intake.fleets)]})
+        now = web.intake.now()
+        return JSONResponse({"now": now, "fleets": [web.board.summary(name, now) for name in sorted(web.intake.fleets)]})
 
     return fleets
 
@@ -177,7 +179,7 @@ def _fleet(web: Web) -> Handler:
         newest = await web.forecast(name)
         if newest is not None:
             web.board.hear(newest)
-        return JSONResponse(web.board.detail(name))
+        return JSONResponse(web.board.detail(name, web.intake.now()))
 
     return fleet
 
@@ -201,9 +203,14 @@ def _readyz(web: Web) -> Handler:
     return readyz
 
 
-async def _page(_request: Request) -> Response:
+def _file(name: str, kind: str) -> Handler:
     # The page holds no data: it asks the API, with the token that its user gives it.
-    return HTMLResponse((files("controlplane.web") / "page.html").read_text(encoding="utf-8"))
+    content = (files("controlplane.web") / name).read_bytes()
+
+    async def file(_request: Request) -> Response:
+        return Response(content, media_type=kind)
+
+    return file
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

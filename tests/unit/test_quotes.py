@@ -1,0 +1,79 @@
+"""Quotes from files and addresses: what is right is taken, what is not keeps the last word, and unknown is never zero."""
+
+import json
+
+import httpx
+import pytest
+
+from controlplane.quotes import FileQuotes, HttpQuotes, QuoteError, quotes_of, source_of
+
+NOW = 1_700_000_000.0
+DOCUMENT = {
+    "updated": "whenever",
+    "quotes": [
+        {"offer": "rented", "usd_per_replica_hour": 7.5, "stock_replicas": 4, "lead_time_seconds": 480, "expires": "2023-11-14T23:00:00Z"},
+        {"offer": "hosted", "usd_per_unit": 0.004},
+        {"offer": "of-somebody-else", "usd_per_replica_hour": 1},
+    ],
+}
+
+
+def test_the_offers_asked_for_are_quoted() -> None:
+    rented, hosted = quotes_of(json.dumps(DOCUMENT).encode(), ["rented", "hosted", "not-quoted"], NOW)
+    assert (rented.offer, rented.usd_per_replica_hour, rented.stock_replicas, rented.lead_time_seconds) == ("rented", 7.5, 4, 480.0)
+    assert (hosted.usd_per_unit, hosted.usd_per_replica_hour, hosted.stock_replicas) == (0.004, None, None)
+    assert hosted.expires is not None
+    assert hosted.expires.timestamp() == NOW + 600.0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b'{"quotes": 3}',
+        b'{"quotes": [{"offer": "a", "usd_per_replica_hour": -1}]}',
+        b'{"quotes": [{"offer": "a", "usd": 1}]}',
+        b"\xff",
+    ],
+)
+def test_what_is_no_quote_is_an_error(body: bytes) -> None:
+    with pytest.raises(QuoteError):
+        quotes_of(body, ["a"], NOW)
+
+
+async def test_a_file_is_read_anew(tmp_path) -> None:
+    path = tmp_path / "quotes.json"
+    source = source_of(str(path))
+    assert isinstance(source, FileQuotes)
+    with pytest.raises(QuoteError, match=r"quotes\.json"):
+        await source.read()
+    path.write_text("{}")
+    assert await source.read() == b"{}"
+    path.write_text("x" * 2_000_000)
+    with pytest.raises(QuoteError, match="larger"):
+        await source.read()
+
+
+@pytest.mark.parametrize(
+    ("answer", "word"),
+    [
+        (lambda request: httpx.Response(503), "503"),
+        (lambda request: httpx.Response(200, content=b"x" * 2_000_000), "more than"),
+    ],
+)
+async def test_an_address_that_does_not_answer_as_it_should_is_said_without_its_secrets(answer, word) -> None:
+    source = HttpQuotes("http://user:secret@prices/quotes", "t0ken", httpx.MockTransport(answer))
+    with pytest.raises(QuoteError, match=word) as caught:
+        await source.read()
+    assert "secret" not in str(caught.value)
+    await source.close()
+
+
+async def test_an_address_is_asked_with_its_token() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=request.headers["authorization"])
+
+    source = HttpQuotes("http://prices/quotes", "t0ken", httpx.MockTransport(answer))
+    assert await source.read() == b"Bearer t0ken"
+    await source.close()
