@@ -52,7 +52,7 @@ async def test_kill_9_at_any_moment_neither_doubles_nor_orphans_a_purchase_nor_a
         await up.up()
         url = await misbehaving(ready, policy)
         # The moment that a purchase stands in the ledger is when its buyer does not know of it yet.
-        for lives, pause_seconds in ((2, 0.0), (3, 0.1)):
+        for lives, pause_seconds in ((2, 0.0), (3, 0.7)):
             await more_purchases(ledger, 1)
             await asyncio.sleep(pause_seconds)
             up.kill()

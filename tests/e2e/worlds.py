@@ -1,6 +1,6 @@
 """The world that resilience is proved in: a bumpy trace, a policy that acts on it, and a cloud that misbehaves.
 
-Demand jumps between two levels every ten minutes, so that a fleet buys and gives back all the time. At this speed an hour of it
+Demand jumps between two levels every twenty minutes, so that a fleet buys and gives back all the time. At this speed an hour of it
 passes in six seconds. `programs` runs tidegate on it, `evidence` reads what came of it.
 """
 
@@ -70,9 +70,9 @@ spec:
   tick: 1m
 """
 
-# By the cloud's clock: ten minutes are one second of the wall's, longer than a restart may take on a busy machine.
+# By the cloud's clock: the lag is 2.5 s of the wall's, longer than a restart takes, so that whoever forgot an intent buys again.
 FAULTS: dict[str, Any] = {
-    "listing_lag_seconds": 600.0,
+    "listing_lag_seconds": 1500.0,
     "late_reply_share": 0.4,
     "late_reply_seconds": 0.4,
     "lost_reply_share": 0.15,
@@ -85,7 +85,7 @@ def write_trace(folder: Path) -> Path:
     """Write the trace, a row a minute, and return its file."""
     rows = ["timestamp,requests"]
     for minute in range(HOURS * 60):
-        level = HIGH if minute // 10 % 2 else LOW
+        level = HIGH if minute // 20 % 2 else LOW
         at = (START + timedelta(minutes=minute)).isoformat().replace("+00:00", "Z")
         rows.append(f"{at},{level * 60:g}")
     path = folder / "bumpy.csv"
