@@ -1,7 +1,7 @@
 """What any actuator can be wrapped in: dry run, a time limit, a record of every attempt.
 
 Owns behaviour that is the same for all kinds; it must not know a kind. Wrap as `Recorded(TimeLimited(actuator, …), …)`, and
-`DryRun` around that where a fleet is in recommend mode.
+`DryRun` around that where a fleet is in recommend mode, or frozen.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class _Wrapper:
 
 
 class DryRun(_Wrapper):
-    """Recommend mode: observes and quotes, and never acts; `apply` makes no call at all."""
+    """Hands off: observes and quotes, and never acts; `apply` makes no call at all."""
 
     async def apply(self, fleet: str, offer: Offer, target: int) -> Result:
         """Answer what would be aimed at."""

@@ -10,12 +10,13 @@ import structlog
 from nats.aio.client import Client
 
 from actuators.api import Actuator
+from actuators.wrappers import DryRun
 from controlplane.bus.broker import build_broker, on_decisions, service_app
 from controlplane.bus.publish import Publisher
 from controlplane.bus.watch import newest
 from controlplane.clocks import Clock
 from controlplane.contracts.events import Decision
-from controlplane.contracts.fleet import Fleet
+from controlplane.contracts.fleet import Fleet, Mode
 from controlplane.contracts.subjects import DECISION, OUTPUTS_STREAM
 from controlplane.services.reconciler import Reconciler
 
@@ -25,11 +26,17 @@ log = structlog.get_logger(__name__)
 
 
 class FleetActuator:
-    """One fleet's offers while its lease is held. `actuators` maps an offer to its actuator; an offer without one is left alone."""
+    """One fleet's offers while its lease is held. `actuators` maps an offer to its actuator; an offer without one is left alone.
+
+    In recommend mode and while the policy is frozen nothing is touched, whatever a decision says: the newest one may have been made
+    before this process was told to keep its hands off, or by a planner with another policy.
+    """
 
     def __init__(self, client: Client, fleet: Fleet, actuators: Mapping[str, Actuator], clock: Clock) -> None:
         self._client, self._fleet = client, fleet
         publish = Publisher(client, f"tidegate/{SERVICE}/{fleet.name}").publish
+        if fleet.guard.mode is not Mode.ACT or fleet.guard.frozen:
+            actuators = {name: DryRun(actuator) for name, actuator in actuators.items()}
         self._reconcilers = [
             Reconciler(fleet.name, offer, actuators[offer.name], clock, publish) for offer in fleet.offers if offer.name in actuators
         ]
