@@ -95,7 +95,7 @@ class Composer:
         demand = own["demand"] if "demand" in own else self._offered(reading, spilled, shed, diverted, flags, own)
         self._check(demand, flags)
         if "demand" in own:
-            flags -= {Flag.STALE} if demand is not None else set()
+            flags = flags - {Flag.STALE} if demand is not None else flags | {Flag.STALE}
         return Observation(
             fleet=self._fleet.name,
             time=from_unix(reading.time_unix),

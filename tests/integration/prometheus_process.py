@@ -18,13 +18,16 @@ READY_SECONDS = 20.0
 class PrometheusProcess:
     """Use as a context manager. `target` writes what is scraped; Prometheus sees the change by itself."""
 
-    def __init__(self, folder: Path, scrape_seconds: float = 0.2, more_config: str = "", arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, scrape_seconds: float = 0.2, more_config: str = "", arguments: Sequence[str] = (), *, is_guarded: bool = False
+    ) -> None:
         self.folder = folder
         self._arguments = list(arguments)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if is_guarded else 'http'}://127.0.0.1:{self.port}"
+        self._is_guarded = is_guarded
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self._targets = folder / "targets.json"
@@ -63,6 +66,12 @@ class PrometheusProcess:
             )
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
+            if self._is_guarded:
+                with socket.socket() as door:
+                    if door.connect_ex(("127.0.0.1", self.port)) == 0:
+                        return
+                time.sleep(0.02)
+                continue
             try:
                 if httpx.get(f"{self.url}/-/ready", timeout=1.0, trust_env=False).status_code == 200:
                     return

@@ -266,3 +266,34 @@ def swinging(level: float, share: float, period_seconds: float) -> tuple[Callabl
         return level * (until - since) - level * share / turn * (math.cos(turn * until) - math.cos(turn * since))
 
     return rate, integral
+
+
+def litellm_page(spilled: float, refused: float, served: float) -> str:
+    """Return a LiteLLM proxy's counters; those that never counted are not there."""
+    lines = [f'litellm_proxy_total_requests_metric_total{{requested_model="r1",status_code="200"}} {served}']
+    if spilled:
+        lines.append(f'litellm_deployment_success_responses_total{{requested_model="hosted",api_provider="openai"}} {spilled}')
+    if refused:
+        lines.append(f'litellm_proxy_failed_requests_metric_total{{requested_model="r1",exception_status="429"}} {refused}')
+        lines.append('litellm_proxy_failed_requests_metric_total{requested_model="r1",exception_status="400"} 5000.0')
+    lines.append(f'litellm_deployment_success_responses_total{{requested_model="own",api_provider="vllm"}} {served}')
+    return "\n".join(lines) + "\n"
+
+
+def envoy_page(spilled: float, overflowed: float) -> str:
+    """Return an Envoy's cluster counters."""
+    return (
+        f'envoy_cluster_upstream_rq_completed{{envoy_cluster_name="hosted"}} {spilled}\n'
+        'envoy_cluster_upstream_rq_completed{envoy_cluster_name="own"} 77777\n'
+        f'envoy_cluster_upstream_rq_pending_overflow{{envoy_cluster_name="own"}} {overflowed}\n'
+    )
+
+
+def dcgm_page(busy: float, used: float, free: float) -> str:
+    """Return two GPUs of a DCGM exporter, one twice as busy as the other."""
+    lines = []
+    for gpu, factor in (("0", 2.0 / 3.0), ("1", 4.0 / 3.0)):
+        labels = f'{{gpu="{gpu}",Hostname="node-1",DCGM_FI_DRIVER_VERSION="550.54"}}'
+        lines += [f"DCGM_FI_PROF_SM_ACTIVE{labels} {busy * factor}", f"DCGM_FI_DEV_GPU_UTIL{labels} 100"]
+        lines += [f"DCGM_FI_DEV_FB_USED{labels} {used}", f"DCGM_FI_DEV_FB_FREE{labels} {free}"]
+    return "\n".join(lines) + "\n"
