@@ -22,6 +22,7 @@ MEMORY_SECONDS = 14 * 86400.0
 LEAST_MEMORY, MOST_MEMORY = 150.0, 2000.0
 LOG_LIMIT = 40.0
 FEATURE_LIMIT = 4.0
+PACE_SECONDS = 600.0
 STEP_SLACK = 1.05
 CALM_MULTIPLE, CALM_SPREAD = 1.15, 0.15
 UNFORESEEN_MULTIPLE = 2.0
@@ -168,8 +169,8 @@ class Pool:
         row, fleet, intake, count = settled.row, settled.fleet, state.intake, self._count
         column = row % len(self.horizons_seconds)
         horizon = self.horizons_seconds[column]
-        pace = stride(intake, fleet)
-        spacing = np.maximum(horizon / SLOTS, intake.step_seconds[fleet] * pace)
+        apart = intake.step_seconds[fleet] * stride(intake, fleet)
+        spacing = np.maximum(horizon / SLOTS, apart)
         overlap = np.maximum(horizon / spacing, 1.0)
         base = offset(intake, fleet)[:, None]
         centre = settled.centre[:, : self._tracks]
@@ -187,7 +188,7 @@ class Pool:
             weight = state.weight.reshape(len(state.share), -1, count)
             state.share[fleet] = weight[fleet].sum(axis=1) / len(self.horizons_seconds)
         memory = np.minimum(np.maximum(MEMORY_SECONDS / spacing, LEAST_MEMORY), MOST_MEMORY)
-        learn_errors(state.spread, row, column, error, memory, overlap, pace, self.quantiles)
+        learn_errors(state.spread, row, column, error, memory, overlap, np.maximum(apart / PACE_SECONDS, 1.0), self.quantiles)
 
     def _say(
         self, state: PoolState, sel: slice | Index, fleet: Index, now_unix: Array, over: Over | None, words: Array | None = None

@@ -21,7 +21,7 @@ SCALE_COUNT = 6.0
 PRIOR_COUNT = 15.0
 PRIOR_SCALE = 0.2
 SCALE_MEMORY = 400.0
-NUDGE, SHIFT_LIMIT = 0.04, 3.0
+NUDGE, NUDGE_PACES, NUDGE_FADES, SHIFT_LIMIT = 0.04, 2.5, 0.5, 3.0
 EAGER_COUNT, REFRESH_EVERY = 40.0, 4.0
 _TOP = float(np.arcsinh(REACH / FINENESS))
 _WIDTH = 2.0 * _TOP / BINS
@@ -77,7 +77,7 @@ def learn_errors(
     """Count the log errors f64[k, T] of rows (each at most once), forgetting older ones over `memory` f64[k] counts.
 
     `overlap` f64[k] is how many consecutive errors share their cause: the more, the slower each moves the prior.
-    `pace` f64[k] is how many observations one scored error stands for.
+    `pace` f64[k] is how many times ten minutes one scored error stands for, so that a week corrects as much at any step.
     `column` is each row's horizon: the quantiles of a row that is no longer young are read off every fourth time, in turns.
     """
     error = np.minimum(np.maximum(error, -ERROR_CLIP), ERROR_CLIP)
@@ -97,7 +97,9 @@ def learn_errors(
     flat[np.arange(cell.size) * BINS + cell.ravel()] += np.float32(1.0)
     spread.histogram[row] = histogram
     shape, shift = spread.shape[row], spread.shift[row]
-    shift += (NUDGE * np.minimum(pace, 2.0) / np.sqrt(overlap))[:, None, None] * ((error[:, :, None] > shape + shift) - (1.0 - quantiles))
+    shift += (NUDGE * np.minimum(pace, NUDGE_PACES) / overlap**NUDGE_FADES)[:, None, None] * (
+        (error[:, :, None] > shape + shift) - (1.0 - quantiles)
+    )
     np.minimum(np.maximum(shift, -SHIFT_LIMIT, out=shift), SHIFT_LIMIT, out=shift)
     spread.shift[row] = shift
     due = (count <= EAGER_COUNT) | ((count + column) % REFRESH_EVERY == 0.0)

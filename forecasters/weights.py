@@ -13,7 +13,7 @@ from forecasters.spread import prior_scale
 LOSS_MEMORY = 150.0
 LOSS_LIMIT = 50.0
 SHARPNESS, FLATTER, FIRST_SHARPNESS = 8.0, 0.25, 4.0
-FAVOUR = {"working-week": 4.0, "blend": 2.0}
+FAVOUR = {"working-week": 6.0, "blend": 2.0}
 FIRST_LOSS = {"harmonic": 2.0, "blend": 1.3}
 
 
