@@ -103,8 +103,14 @@ class Planning:
                 now = event.time.timestamp()
                 view = self.view(state, now, poke=event.is_poke)
                 state, verdict = self.decide(state, view)
-                return state, (decision_of(view, verdict, event, sequence),)
+                return state, (decision_of(view, verdict, event, sequence, self._untold(state)),)
         return state, ()
+
+    def _untold(self, state: PlanState) -> frozenset[str]:
+        """Return the offers that an actuator acts on and whose pool nobody has told of yet: their targets start from nothing held."""
+        if self.fleet.guard.mode is not Mode.ACT:
+            return frozenset()
+        return frozenset(offer.name for offer in self.fleet.offers if offer.actuator != "none" and offer.name not in state.pools)
 
     def see_observation(self, state: PlanState, seen: Observation) -> PlanState:
         """Fold an Observation. One that its collector doubts (`DOUBTS`) is not believed: demand is unknown. History is not decided on."""
@@ -158,7 +164,7 @@ class Planning:
             offers=tuple(self._offer(state, offer, now, shadow) for offer in self.fleet.offers),
             outlook=state.outlook,
             demand_per_second=state.demand_per_second,
-            demand_age_seconds=now - state.observed_unix if state.observed_unix is not None else float("inf"),
+            demand_age_seconds=now - _known_unix(state),
             backlog=state.backlog,
             late_share=late / state.tally.demand if late is not None and state.tally.demand > 0.0 else None,
             spilled_per_second=state.tally.spilled_per_second,
@@ -183,6 +189,13 @@ class Planning:
             stock=price.stock_replicas if price is not None else None,
             unavailable=pool.unavailable,
         )
+
+
+def _known_unix(state: PlanState) -> float:
+    """Return when the newest demand is from that the outlook knows of: without a forecaster, fresh demand makes no fresh outlook."""
+    if state.observed_unix is None:
+        return float("-inf")
+    return state.observed_unix if state.forecast_unix is None else min(state.observed_unix, state.forecast_unix)
 
 
 def see_alert(state: PlanState, alert: Alert) -> PlanState:

@@ -3,14 +3,14 @@
 Owns nothing but this translation; it must not change a number. See `policies.decide` for where a verdict comes from.
 """
 
-from controlplane.contracts.events import Decision, Stage, Tick
+from controlplane.contracts.events import Decision, Reason, Stage, Tick
 from controlplane.contracts.units import from_unix
 from policies.decide import Verdict
 from policies.view import View, expiry_seconds
 
 
-def decision_of(view: View, verdict: Verdict, tick: Tick, sequence: int | None) -> Decision:
-    """Return the Decision that answers a Tick."""
+def decision_of(view: View, verdict: Verdict, tick: Tick, sequence: int | None, untold: frozenset[str] = frozenset()) -> Decision:
+    """Return the Decision that answers a Tick. Offers that are `untold` are left out of its targets, so that they keep what they have."""
     fleet = view.fleet
     expires = from_unix(view.now_unix + expiry_seconds(fleet))
     horizon, quantiles = _evidence(view)
@@ -19,12 +19,12 @@ def decision_of(view: View, verdict: Verdict, tick: Tick, sequence: int | None) 
         time=tick.time,
         mode=fleet.guard.mode,
         expires=expires,
-        targets=verdict.targets,
+        targets={name: target for name, target in verdict.targets.items() if name not in untold},
         tiers={offer.name: offer.tier for offer in fleet.offers},
         spill_per_second=verdict.spill_per_second,
         spill_until=expires if verdict.spill_per_second > 0.0 else None,
         cause=tick.cause,
-        reasons=verdict.reasons,
+        reasons=tuple(dict.fromkeys((*verdict.reasons, Reason.NO_DATA_YET))) if untold else verdict.reasons,
         stages=tuple(Stage(**stage._asdict()) for stage in verdict.stages),
         demand_per_second=view.demand_per_second,
         backlog=view.backlog,
@@ -32,7 +32,7 @@ def decision_of(view: View, verdict: Verdict, tick: Tick, sequence: int | None) 
         demand_quantiles=quantiles,
         usd_per_hour=_usd_per_hour(view, verdict),
         inputs_sequence=sequence,
-        summary=summary_of(view, verdict),
+        summary=summary_of(view, verdict, untold),
     )
 
 
@@ -50,11 +50,14 @@ def _usd_per_hour(view: View, verdict: Verdict) -> float:
     return sum((seen.usd_per_replica_hour or 0.0) * verdict.targets[seen.offer.name] for seen in view.offers)
 
 
-def summary_of(view: View, verdict: Verdict) -> str:
+def summary_of(view: View, verdict: Verdict, untold: frozenset[str] = frozenset()) -> str:
     """Return one sentence for a person: what changes, for which demand, and the first reasons."""
     moves = []
     for seen in view.offers:
         target = verdict.targets[seen.offer.name]
+        if seen.offer.name in untold:
+            moves.append(f"{seen.offer.name} unknown")
+            continue
         moves.append(f"{seen.offer.name} {seen.held}→{target}" if target != seen.held else f"{seen.offer.name} {target}")
     demand = "unknown" if view.demand_per_second is None else f"{view.demand_per_second:.1f}/s"
     why = ", ".join(reason.value for reason in verdict.reasons)
