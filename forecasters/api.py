@@ -33,7 +33,10 @@ class Quantiles:
 
 
 class Forecaster[S](Protocol):
-    """A method. `S` is its state: plain arrays with the fleet on the first axis.
+    """A method with quantiles. `S` is its state: plain arrays with the fleet on the first axis.
+
+    A new method need not write all this: say one number per horizon (`point.PointMethod`), add a line to `registry.METHODS`,
+    and `quantified` and `pool` add errors, quantiles, weights and snapshots. Done when tests/contract/test_forecasters.py passes.
 
     `learn` takes the state over and may reuse its memory: the caller must not use the state it passed in again.
     `forecast` changes nothing. Both are deterministic. A method that knows nothing yet still answers, with wide quantiles.

@@ -18,10 +18,14 @@ QUANTILES = np.array([0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8,
 
 
 class Quantified:
-    """One point method with its own empirical quantiles, as `forecasters.api.Forecaster` asks."""
+    """One point method with its own empirical quantiles, as `forecasters.api.Forecaster` asks.
 
-    def __init__(self, method: PointMethod[Any]) -> None:
+    `settings` is whatever makes two instances differ (the time zone): a snapshot of other settings is refused.
+    """
+
+    def __init__(self, method: PointMethod[Any], settings: str = "") -> None:
         self.name = method.name
+        self._settings = settings
         self._method = method
         self._pool = Pool([method], HORIZONS_SECONDS, QUANTILES)
 
@@ -44,11 +48,11 @@ class Quantified:
 
     def dump(self, state: PoolState) -> bytes:
         """Return a versioned snapshot."""
-        return pack(f"method/{self.name}", "", len(state.intake.time_unix), state)
+        return pack(f"method/{self.name}", self._settings, len(state.intake.time_unix), state)
 
     def load(self, snapshot: bytes) -> PoolState:
         """Return the state of a snapshot; SnapshotError for anything else."""
-        fleets, header, data = read_header(snapshot, f"method/{self.name}", "")
+        fleets, header, data = read_header(snapshot, f"method/{self.name}", self._settings)
         state = self.start(fleets)
         unpack(header, data, state)
         return state

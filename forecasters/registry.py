@@ -28,7 +28,7 @@ METHODS: dict[str, Factory] = {
 
 
 def _quantified(name: str) -> Callable[[ForecastSettings], Quantified]:
-    return lambda settings: Quantified(METHODS[name](settings))
+    return lambda settings: Quantified(METHODS[name](settings), f"{settings.time_zone} {settings.season_seconds:g}")
 
 
 REGISTRY: dict[str, Callable[[ForecastSettings], Quantified]] = {name: _quantified(name) for name in METHODS}
