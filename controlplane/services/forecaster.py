@@ -1,34 +1,56 @@
 """The forecaster service: folds a fleet's observations and launches, and publishes a Forecast for each that says something new.
 
-Owns nothing but the wiring of `controlplane.forecasting` to the ordered fold.
+Owns nothing but the wiring of `controlplane.coalescing`, and `controlplane.forecasting` within it, to the ordered fold, and the snapshot's
+form: one line of what was gathered, then the forecaster's own.
 """
 
+import json
 from collections.abc import Sequence
 
 from nats.aio.client import Client
 
 from controlplane.bus.fold import Fold, Folding
+from controlplane.coalescing import Coalescing, GatherState
+from controlplane.contracts.errors import SnapshotError
 from controlplane.contracts.events import Event
 from controlplane.contracts.fleet import Fleet
-from controlplane.forecasting import Forecasting, ForecastState
 from controlplane.snapshot import SCHEMA_VERSION, dump_forecast, load_forecast
 
 SERVICE = "forecaster"
+# Raised with every change of the first line; the forecaster's own version counts below it.
+GATHER_VERSION = 1
+SCHEMA_VERSION_STEP = 1000
 
 
-def forecaster_of(client: Client, fleet: Fleet) -> Fold[ForecastState]:
+def forecaster_of(client: Client, fleet: Fleet) -> Fold[GatherState]:
     """Return the fold of one fleet's forecaster."""
-    forecasting = Forecasting(fleet)
+    coalescing = Coalescing(fleet)
 
-    def step(state: ForecastState, event: Event, _sequence: int) -> tuple[ForecastState, Sequence[Event]]:
-        return forecasting.step(state, event)
+    def step(state: GatherState, event: Event, _sequence: int) -> tuple[GatherState, Sequence[Event]]:
+        return coalescing.step(state, event)
 
     folding = Folding(
         step=step,
-        start=forecasting.start,
-        dump=lambda state: dump_forecast(forecasting, state),
-        load=lambda content: load_forecast(forecasting, content),
-        version=SCHEMA_VERSION,
+        start=coalescing.start,
+        dump=lambda state: dump_gathered(coalescing, state),
+        load=lambda content: load_gathered(coalescing, content),
+        version=GATHER_VERSION * SCHEMA_VERSION_STEP + SCHEMA_VERSION,
     )
     subjects = (f"tidegate.observation.{fleet.name}", f"tidegate.launch.{fleet.name}")
     return Fold(client, SERVICE, fleet.name, folding, subjects)
+
+
+def dump_gathered(coalescing: Coalescing, state: GatherState) -> bytes:
+    """Return the state as bytes."""
+    head = json.dumps([state.work, state.covered_seconds, state.until_unix])
+    return head.encode() + b"\n" + dump_forecast(coalescing.forecasting, state.learnt)
+
+
+def load_gathered(coalescing: Coalescing, content: bytes) -> GatherState:
+    """Return the state in a snapshot; SnapshotError where it is not one."""
+    head, _, rest = content.partition(b"\n")
+    try:
+        work, covered, until = json.loads(head)
+    except ValueError as error:
+        raise SnapshotError(f"not a forecaster's snapshot: {error}") from error
+    return GatherState(load_forecast(coalescing.forecasting, rest), work, covered, until)

@@ -1,0 +1,64 @@
+"""Observations that come faster than anybody decides, gathered into one before they are learnt from. Pure: time is the event's.
+
+Owns the mean over what was gathered, weighted by time; a value that stands alone passes as it is. It must not doubt or learn anything:
+`controlplane.forecasting` does. The planner sees every observation all the same, as staleness and backlog are judged on the newest.
+"""
+
+from dataclasses import dataclass, replace
+
+from controlplane.contracts.events import Event, Forecast, Observation
+from controlplane.contracts.fleet import Fleet
+from controlplane.forecasting import DOUBTS, Forecasting, ForecastState
+
+# A tick of 15 s takes a forecast a second: more of them would be overwritten before they are decided on.
+SHARE_OF_TICK = 1.0 / 16.0
+
+
+@dataclass(frozen=True, slots=True)
+class GatherState:
+    """What is learnt, and beyond it `work` units over `covered_seconds` until `until_unix`, not learnt yet."""
+
+    learnt: ForecastState
+    work: float = 0.0
+    covered_seconds: float = 0.0
+    until_unix: float | None = None
+
+
+class Coalescing:
+    """A fleet's forecasting, fed at most once in a sixteenth of its tick however fast observations come."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.forecasting = Forecasting(fleet)
+        self._least_seconds = SHARE_OF_TICK * fleet.tick_seconds
+
+    def start(self) -> GatherState:
+        """Return the state that has seen nothing."""
+        return GatherState(self.forecasting.start())
+
+    def step(self, state: GatherState, event: Event) -> tuple[GatherState, tuple[Forecast, ...]]:
+        """Fold one event; what is gathered is learnt once it covers long enough."""
+        if isinstance(event, Observation) and event.demand_per_second is not None and not DOUBTS & set(event.flags):
+            return self._observe(state, event, event.demand_per_second)
+        learnt, made = self.forecasting.step(state.learnt, event)
+        return replace(state, learnt=learnt), made
+
+    def _observe(self, state: GatherState, seen: Observation, demand_per_second: float) -> tuple[GatherState, tuple[Forecast, ...]]:
+        now, observed = seen.time.timestamp(), state.learnt.observed_unix
+        since = state.until_unix if state.until_unix is not None else observed
+        if since is None or observed is None:
+            return self._learn(state, seen)
+        if now <= since:
+            return state, ()
+        is_long_enough = now - observed >= self._least_seconds
+        if is_long_enough and state.covered_seconds == 0.0:
+            return self._learn(state, seen)
+        work = state.work + demand_per_second * (now - since)
+        covered = state.covered_seconds + now - since
+        if not is_long_enough:
+            return GatherState(state.learnt, work, covered, now), ()
+        mean = seen.model_copy(update={"demand_per_second": work / covered, "interval_seconds": covered})
+        return self._learn(state, mean)
+
+    def _learn(self, state: GatherState, seen: Observation) -> tuple[GatherState, tuple[Forecast, ...]]:
+        learnt, made = self.forecasting.step(state.learnt, seen)
+        return GatherState(learnt), made
