@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from prometheus_client.parser import text_string_to_metric_families
 
 SERIES_REMEMBERED = 200_000
-EXEMPLAR = " # {"
 
 
 class Reader[Part]:
@@ -44,10 +43,8 @@ class Reader[Part]:
         return found
 
     def _parse(self, line: str) -> list[tuple[str, Part, float]]:
-        """Parse one line in full, and remember its series where the line is only that and a value."""
+        """Parse one line in full, and remember its series where the line is only that and a value (no timestamp, no exemplar)."""
         line = line.strip()
-        if EXEMPLAR in line:
-            line = line[: line.rindex(EXEMPLAR)].rstrip()
         try:
             samples = [sample for family in text_string_to_metric_families(line + "\n") for sample in family.samples]
         except (ValueError, IndexError, KeyError):

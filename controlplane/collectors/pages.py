@@ -19,7 +19,8 @@ from controlplane.collectors.credentials import Login
 
 PAGE_BYTES_AT_MOST = 32 * 1024 * 1024
 PAGES_AT_ONCE = 64
-ACCEPT = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=1.0"
+# Not OpenMetrics: prometheus_client writes `vllm_x` for `vllm:x` there, unless it is told not to.
+ACCEPT = "text/plain;version=0.0.4;q=1.0,*/*;q=0.1"
 
 log = structlog.get_logger(__name__)
 

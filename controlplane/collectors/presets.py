@@ -1,7 +1,8 @@
 """What serving engines call their metrics: one table per engine, exact names, new and old.
 
 Owns names only. A signal has alternatives, best first: of one replica the first that it exports counts, so that a fleet in the middle of
-an upgrade is counted right; the metrics of one alternative are added. Go on to `replicas` for the arithmetic and to `promql` for queries.
+an upgrade is counted right; the metrics of one alternative are added. In OpenMetrics some exporters write `_` for the `:` of a name, and
+a Prometheus may have scraped that: `spellings` has both. Go on to `replicas` for the arithmetic and to `promql` for queries.
 """
 
 from collections.abc import Mapping
@@ -51,9 +52,14 @@ class Preset:
     signals: Mapping[Signal, Alternatives]
 
     def names(self, signals: frozenset[Signal]) -> tuple[str, ...]:
-        """Return every sample name of some signals, sorted."""
-        found = {metric.name for signal, options in self.signals.items() if signal in signals for option in options for metric in option}
-        return tuple(sorted(found))
+        """Return every sample name of some signals in every spelling, sorted."""
+        metrics = (metric for signal, options in self.signals.items() if signal in signals for option in options for metric in option)
+        return tuple(sorted({name for metric in metrics for name in spellings(metric.name)}))
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """Return a name as it may be met: `vllm:x`, and `vllm_x` as newer exporters escape it for scrapers that ask for OpenMetrics 1.0."""
+    return (name, name.replace(":", "_")) if ":" in name else (name,)
 
 
 def _one_of(*names: str) -> Alternatives:

@@ -1,13 +1,14 @@
 """The queries: presets and labels → PromQL, for what is read live and for the history behind it.
 
-Owns the text of queries only. Live, counters and levels are read as raw samples (`[window]`) and folded by `replicas`, so that resets,
-churn and staggered scrapes are counted exactly; only history, too long for that, is aggregated by the server.
+Owns the text of queries only. Of one target the first name that has samples counts, so that a fleet in the middle of an upgrade is right.
+Live, counters and levels are read as raw samples (`[window]`) and folded by `replicas`, so that resets, churn and staggered scrapes are
+counted exactly; only history, too long for that, is aggregated by the server.
 """
 
 import json
 from collections.abc import Callable, Iterable, Mapping
 
-from controlplane.collectors.presets import COUNTERS, GAUGES, Alternatives, Metric, Preset, Signal
+from controlplane.collectors.presets import COUNTERS, GAUGES, Alternatives, Preset, Signal, spellings
 
 LIVE_SIGNALS = COUNTERS | GAUGES
 TARGET_LABELS = ("cluster", "namespace", "job", "instance", "pod")
@@ -37,18 +38,15 @@ def live_names(preset: Preset) -> tuple[str, ...]:
 
 def expected(preset: Preset, labels: Mapping[str, str]) -> str:
     """Return a query for the scrape targets, up or not, that are still there and served this fleet in the last ten minutes."""
-    served = " or ".join(f"last_over_time({_selector(metric, labels)}[{RECENT}])" for metric in _all(preset.signals[Signal.RUNNING]))
+    served = _first_of_each(preset.signals[Signal.RUNNING], labels, lambda selector: f"last_over_time({selector}[{RECENT}])")
     return f"up and on (job, instance) ({served})"
 
 
 def quantile_95(preset: Preset, signal: Signal, labels: Mapping[str, str], window_seconds: float) -> str:
-    """Return a query for the p95 of a histogram over all replicas, by the first name that has samples."""
+    """Return a query for the p95 of a histogram over all replicas."""
     window = f"[{max(round(window_seconds * 1000.0), 1)}ms]"
-    options = [
-        f"histogram_quantile(0.95, sum by (le) (rate({metric.name}_bucket{matchers(labels.items())}{window})))"
-        for metric in _all(preset.signals[signal])
-    ]
-    return " or ".join(f"({option} >= 0)" for option in options)
+    buckets = _first_of_each(preset.signals[signal], labels, lambda selector: f"rate({selector}{window})", suffix="_bucket")
+    return f"histogram_quantile(0.95, sum by (le) ({buckets}))"
 
 
 def offered_history(preset: Preset, labels: Mapping[str, str], step_seconds: float, scrape_seconds: float) -> str:
@@ -57,58 +55,57 @@ def offered_history(preset: Preset, labels: Mapping[str, str], step_seconds: flo
     A step in which fewer scrapes came than most of those that should have is missing, since it would count too little.
     """
     step = f"{max(round(step_seconds), 1)}s"
-    finished = _sum_of_best(preset.signals[Signal.FINISHED], labels, lambda selector: f"increase({selector}[{step}])")
+    finished = _sum(preset.signals[Signal.FINISHED], labels, lambda selector: f"increase({selector}[{step}])")
     held_now, held_before = [], []
     for signal in (Signal.RUNNING, Signal.WAITING):
-        held_now.append(_sum_of_best(preset.signals[signal], labels, lambda selector: f"last_over_time({selector}[{step}])"))
-        held_before.append(_sum_of_best(preset.signals[signal], labels, lambda selector: f"{selector} offset {step}"))
-    held = f"(({held_now[0]}) + ({held_now[1]} or vector(0)))"
-    before = f"(({held_before[0]}) + ({held_before[1]} or vector(0)))"
-    exported = _sum_of_best(preset.signals[Signal.FINISHED], labels, lambda selector: selector)
+        held_now.append(_sum(preset.signals[signal], labels, lambda selector: f"last_over_time({selector}[{step}])"))
+        held_before.append(_sum(preset.signals[signal], labels, lambda selector: f"{selector} offset {step}"))
+    held = f"({held_now[0]} + ({held_now[1]} or vector(0)))"
+    before = f"({held_before[0]} + ({held_before[1]} or vector(0)))"
+    exported = _sum(preset.signals[Signal.FINISHED], labels, lambda selector: selector)
     # An engine may not export its counter before the first request ends; one that is merely between two scrapes is missing.
-    not_yet = f"((0 * ({held_now[0]})) unless on () ({exported}))"
+    not_yet = f"((0 * {held_now[0]}) unless on () {exported})"
     offered = f"clamp_min((({finished} or {not_yet}) + {held} - {before}) / {max(round(step_seconds), 1)}, 0)"
-    counts = " or ".join(f"count_over_time({_selector(metric, labels)}[{step}])" for metric in _all(preset.signals[Signal.RUNNING]))
+    counts = _first_of_each(preset.signals[Signal.RUNNING], labels, lambda selector: f"count_over_time({selector}[{step}])")
     return f"{offered} and on () (max({counts}) >= {SCRAPES_HEARD_SHARE * step_seconds / scrape_seconds:.2f})"
 
 
 def scrape_seconds(preset: Preset, labels: Mapping[str, str]) -> str:
     """Return a query for the time between two scrapes: by the ten minutes of the last hour that had most."""
-    counts = " or ".join(f"count_over_time({_selector(metric, labels)}[{RECENT}])" for metric in _all(preset.signals[Signal.RUNNING]))
+    counts = _first_of_each(preset.signals[Signal.RUNNING], labels, lambda selector: f"count_over_time({selector}[{RECENT}])")
     return f"600 / max(max_over_time(({counts})[1h:{RECENT}]))"
 
 
 def tokens_per_request(preset: Preset, signal: Signal, labels: Mapping[str, str], step_seconds: float) -> str:
     """Return a range query for the mean tokens per finished request over ten steps."""
     window = f"{max(round(10 * step_seconds), 1)}s"
-    tokens = _sum_of_best(preset.signals[signal], labels, lambda selector: f"increase({selector}[{window}])")
-    finished = _sum_of_best(preset.signals[Signal.FINISHED], labels, lambda selector: f"increase({selector}[{window}])")
-    return f"({tokens}) / ({finished} > 20)"
+    tokens = _sum(preset.signals[signal], labels, lambda selector: f"increase({selector}[{window}])")
+    finished = _sum(preset.signals[Signal.FINISHED], labels, lambda selector: f"increase({selector}[{window}])")
+    return f"{tokens} / ({finished} > 20)"
 
 
 def counted_history(names: Iterable[str], labels: Iterable[tuple[str, str]], step_seconds: float) -> str:
     """Return a range query for the rate of some counters together."""
     step = f"{max(round(step_seconds), 1)}s"
-    selectors = " or ".join(f"rate({name}{matchers(labels)}[{step}])" for name in names)
-    return f"sum({selectors})"
+    picked = matchers(labels)
+    return "sum(" + " or ".join(f"rate({name}{picked}[{step}])" for name in names) + ")"
 
 
-def _sum_of_best(options: Alternatives, labels: Mapping[str, str], wrap: Wrap) -> str:
-    """Return the sum over replicas, by the first alternative that has samples; the metrics of one alternative are added."""
-    written = (
-        " + ".join(f"(sum({wrap(_selector(metric, labels))}){_or_zero(index)})" for index, metric in enumerate(metrics))
+def _sum(options: Alternatives, labels: Mapping[str, str], wrap: Wrap) -> str:
+    """Return the sum over targets; metrics that are counted together are added, and those of them that are not there are nothing."""
+    together = options[0] if len(options) == 1 else ()
+    if len(together) <= 1:
+        return f"sum({_first_of_each(options, labels, wrap)})"
+    terms = [f"sum({_first_of_each(((metric,),), labels, wrap)})" for metric in together]
+    return f"({terms[0]} + " + " + ".join(f"({term} or vector(0))" for term in terms[1:]) + ")"
+
+
+def _first_of_each(options: Alternatives, labels: Mapping[str, str], wrap: Wrap, suffix: str = "") -> str:
+    """Return the series of each target by the first alternative, in either spelling, that it has."""
+    found = [
+        wrap(f"{name}{suffix}{matchers([*labels.items(), *metric.where])}")
         for metrics in options
-    )
-    return " or ".join(f"({text})" for text in written)
-
-
-def _or_zero(index: int) -> str:
-    return "" if index == 0 else " or vector(0)"
-
-
-def _selector(metric: Metric, labels: Mapping[str, str]) -> str:
-    return f"{metric.name}{matchers([*labels.items(), *metric.where])}"
-
-
-def _all(options: Alternatives) -> list[Metric]:
-    return [metric for metrics in options for metric in metrics]
+        for metric in metrics
+        for name in spellings(metric.name)
+    ]
+    return " or on (job, instance) ".join(found)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from controlplane.collectors.presets import GAUGES, HISTOGRAMS, Preset, Signal
+from controlplane.collectors.presets import GAUGES, HISTOGRAMS, Preset, Signal, spellings
 
 NO_BOUND = math.nan
 
@@ -34,8 +34,9 @@ class Roles:
         for signal, options in preset.signals.items():
             for option, metrics in enumerate(options):
                 for metric in metrics:
-                    name = f"{metric.name}_bucket" if signal in HISTOGRAMS else metric.name
-                    self._by_name.setdefault(name, []).append((signal, option, metric.where))
+                    suffix = "_bucket" if signal in HISTOGRAMS else ""
+                    for name in spellings(metric.name):
+                        self._by_name.setdefault(name + suffix, []).append((signal, option, metric.where))
 
     @property
     def names(self) -> frozenset[str]:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 LATENCY_SECONDS = 0.5
@@ -116,8 +116,15 @@ LMDEPLOY_NEW = Names(
     "lmdeploy:inter_token_latency_seconds",
     finished_label="finished_reason",
 )
+# What prometheus_client 0.22 and newer write when a Prometheus 2 asks for OpenMetrics 1.0.
+VLLM_ESCAPED = replace(
+    VLLM,
+    **{key: value.replace("vllm:", "vllm_") for key, value in asdict(VLLM).items() if isinstance(value, str)},
+    finished=("vllm_request_success_total",),
+)
 ENGINES = {
     "vllm": ("vllm", VLLM),
+    "vllm-escaped": ("vllm", VLLM_ESCAPED),
     "vllm-old": ("vllm", VLLM_OLD),
     "sglang": ("sglang", SGLANG),
     "sglang-old": ("sglang", SGLANG_OLD),

@@ -64,14 +64,14 @@ def fleet_of(name: str, preset: str, url: str, unit: Unit = Unit.REQUESTS) -> Fl
 
 
 def replicas_of(name: str, started: float) -> dict[str, Replica]:
-    """Return three replicas of an eventful fleet, whose demand swings by 30 %, or two of a steady one."""
+    """Return three replicas of an eventful fleet, whose demand swings by 15 %, or two of a steady one."""
     engine = name.removesuffix("-steady")
     names = ENGINES[engine][1]
     if name.endswith("-steady"):
         return {f"{name}-{index}": Replica(names, name, *swinging(STEADY_PER_SECOND, 0.0, 1.0), started) for index in range(2)}
-    found = {f"{name}-{index}": Replica(names, name, *swinging(180.0 + 20.0 * index, 0.3, 20.0), started) for index in range(3)}
+    found = {f"{name}-{index}": Replica(names, name, *swinging(180.0 + 20.0 * index, 0.15, 20.0), started) for index in range(3)}
     # Prometheus needs up to five seconds to see a new target, so that of a fourth replica is there before the replica is.
-    return {**found, f"{name}-3": Replica(names, name, *swinging(220.0, 0.3, 20.0), math.inf, is_cut_off=True)}
+    return {**found, f"{name}-3": Replica(names, name, *swinging(220.0, 0.15, 20.0), math.inf, is_cut_off=True)}
 
 
 class Stage:
