@@ -173,7 +173,7 @@ def _works(plane: Plane, stack: contextlib.AsyncExitStack, speed: float) -> list
 def _makers(plane: Plane, fleet: Fleet, stack: contextlib.AsyncExitStack, speed: float) -> dict[str, Callable[[], Work]]:
     client, clock = plane.client, plane.clock
     makers: dict[str, Callable[[], Work]] = {
-        forecaster.SERVICE: lambda: forecaster.forecaster_of(client, fleet),
+        forecaster.SERVICE: lambda: forecaster.forecaster_of(client, fleet, clock),
         planner.SERVICE: lambda: planner.Planner(client, fleet, clock, plane.roster.heard),
     }
     if plane.settings.quotes:

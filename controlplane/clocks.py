@@ -22,6 +22,10 @@ class Clock(Protocol):
         """Return after `seconds` of this clock's time; 0 or less lets others run once."""
         ...
 
+    def at(self, wall_unix: float) -> float:
+        """Return the unix seconds that this clock shows when the wall shows `wall_unix`."""
+        ...
+
 
 class SystemClock:
     """The wall clock."""
@@ -33,6 +37,10 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds` of wall time."""
         await asyncio.sleep(max(seconds, 0.0))
+
+    def at(self, wall_unix: float) -> float:
+        """Return the wall's time."""
+        return wall_unix
 
 
 class VirtualClock:
@@ -56,6 +64,11 @@ class VirtualClock:
         heapq.heappush(self._sleepers, (self._now + seconds, next(self._order), due))
         await due
 
+    def at(self, wall_unix: float) -> float:
+        """Return unix seconds, as far as this clock was moved: the wall has no part in it."""
+        del wall_unix
+        return self._now
+
     async def advance(self, seconds: float) -> None:
         """Move on, waking each sleeper at its own due time, and letting it run before the next one wakes."""
         end = self._now + seconds
@@ -78,8 +91,12 @@ class ScaledClock:
 
     def now(self) -> float:
         """Return unix seconds of the replayed time."""
-        return self.start_unix + (time.time() - self.wall_unix) * self.speed
+        return self.at(time.time())
 
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds` of replayed time."""
         await asyncio.sleep(max(seconds, 0.0) / self.speed)
+
+    def at(self, wall_unix: float) -> float:
+        """Return unix seconds of the replayed time at a moment of the wall's."""
+        return self.start_unix + (wall_unix - self.wall_unix) * self.speed

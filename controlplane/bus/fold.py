@@ -1,7 +1,8 @@
 """The ordered loop of the planner and the forecaster: every input in stream order through a pure step, outputs published, then on.
 
-Owns restoring (snapshot, then the tail), dead-lettering of bodies that do not decode, and that a crash at any point neither repeats an
-output nor loses one (`outbox`). It must not decide: `step` does, and knows nothing of NATS. It runs while its `lease` is held.
+Owns restoring (snapshot, then the tail), dead-lettering of what does not decode or comes from the future, and that a crash at any point
+neither repeats an output nor loses one (`outbox`). It must not decide: `step` does, and knows nothing of NATS. It runs while its `lease`
+is held.
 """
 
 import asyncio
@@ -19,12 +20,16 @@ from controlplane.bus.outbox import Outbox, Output
 from controlplane.bus.publish import Publisher, StreamAway
 from controlplane.bus.reader import BATCH, OrderedReader
 from controlplane.bus.snapshots import Snapshot, SnapshotStore
+from controlplane.clocks import Clock
 from controlplane.contracts.errors import BusError, SnapshotError
-from controlplane.contracts.events import Event
+from controlplane.contracts.events import Alert, Event, Observation, Tick
 from controlplane.contracts.subjects import INPUT_SUBJECTS, INPUTS_STREAM, event_type_of, subject_of
 
 SNAPSHOT_SECONDS = 180.0
 IDLE_SECONDS = 0.5
+# Observations and ticks move a fleet's time on, and alerts end by theirs: one from tomorrow would make all of today's too old to count.
+TIMED = (Observation, Tick, Alert)
+AHEAD_SECONDS = 60.0
 FOLDED_AT_ONCE = 16
 
 log = structlog.get_logger(__name__)
@@ -60,6 +65,7 @@ class Fold[S]:
     """One service's fold over the inputs. `await fold.run()` until `fold.stop()`, which folds no more and writes a snapshot.
 
     `caught_up` is set once the newest input that was there has been folded: before, `state` is history.
+    `latest` tells the newest time that an event may bear which was stored at a wall time; None: any.
     `on_batch` is awaited after every batch, outputs published; `hear` is told each event folded after `caught_up`.
     Cancelling `run` writes no snapshot: for a lost lease.
     """
@@ -74,6 +80,7 @@ class Fold[S]:
         snapshot_seconds: float = SNAPSHOT_SECONDS,
         on_batch: Callable[[S], Awaitable[None]] | None = None,
         hear: Callable[[Event], None] | None = None,
+        latest: Callable[[float], float] | None = None,
     ) -> None:
         self.state: S = folding.start()
         self.sequence = 0
@@ -87,6 +94,7 @@ class Fold[S]:
         self._snapshot_seconds = snapshot_seconds
         self._on_batch = on_batch
         self._hear = hear
+        self._latest = latest
         self._publisher = Publisher(client, f"tidegate/{service}/{fleet}")
         self._store = SnapshotStore(client, service, fleet)
         self._stopping = asyncio.Event()
@@ -168,7 +176,7 @@ class Fold[S]:
 
     def _fold_one(self, message: Msg, sequence: int, outbox: Outbox) -> list[Output]:
         """Return the outputs of one message: those of the step, or one dead letter."""
-        event = decode(message.subject, message.data)
+        event = self._on_time(decode(message.subject, message.data), message)
         if not isinstance(event, Event):
             self.counts.undecodable += 1
             log.warning("input set aside", subject=message.subject, sequence=sequence, reason=event)
@@ -185,6 +193,13 @@ class Fold[S]:
             self._hear(event)
         return [outbox.output_of(output, sequence, index) for index, output in enumerate(events)]
 
+    def _on_time(self, event: Event | str, message: Msg) -> Event | str:
+        """Return the event, or the reason why it cannot be from when it says. The stream's own time decides: history replays alike."""
+        if self._latest is None or not isinstance(event, TIMED):
+            return event
+        ahead = event.time.timestamp() - self._latest(message.metadata.timestamp.timestamp())
+        return event if ahead <= 0.0 else f"its time, {event.time.isoformat()}, is ahead of the clock; is its sender's clock right?"
+
     async def _save(self) -> None:
         if self.sequence == self._saved_sequence:
             return
@@ -198,6 +213,11 @@ class Fold[S]:
         except BusError as error:
             # The stream still holds what a snapshot would have saved us from reading again.
             log.warning("snapshot not written", service=self._name, reason=str(error))
+
+
+def latest_by(clock: Clock) -> Callable[[float], float]:
+    """Return the newest time that an event may bear which was stored at a wall time, by the fleet's clock: a minute ahead of it."""
+    return lambda stored_unix: clock.at(stored_unix + AHEAD_SECONDS)
 
 
 def decode(subject: str, body: bytes) -> Event | str:

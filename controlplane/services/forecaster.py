@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from nats.aio.client import Client
 
-from controlplane.bus.fold import Fold, Folding
+from controlplane.bus.fold import Fold, Folding, latest_by
+from controlplane.clocks import Clock
 from controlplane.coalescing import Coalescing, GatherState
 from controlplane.contracts.errors import SnapshotError
 from controlplane.contracts.events import Event
@@ -22,7 +23,7 @@ GATHER_VERSION = 1
 SCHEMA_VERSION_STEP = 1000
 
 
-def forecaster_of(client: Client, fleet: Fleet) -> Fold[GatherState]:
+def forecaster_of(client: Client, fleet: Fleet, clock: Clock) -> Fold[GatherState]:
     """Return the fold of one fleet's forecaster."""
     coalescing = Coalescing(fleet)
 
@@ -37,7 +38,7 @@ def forecaster_of(client: Client, fleet: Fleet) -> Fold[GatherState]:
         version=GATHER_VERSION * SCHEMA_VERSION_STEP + SCHEMA_VERSION,
     )
     subjects = (f"tidegate.observation.{fleet.name}", f"tidegate.launch.{fleet.name}")
-    return Fold(client, SERVICE, fleet.name, folding, subjects)
+    return Fold(client, SERVICE, fleet.name, folding, subjects, latest=latest_by(clock))
 
 
 def dump_gathered(coalescing: Coalescing, state: GatherState) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import structlog
 from nats.aio.client import Client
 
-from controlplane.bus.fold import Fold, Folding, input_subjects_of
+from controlplane.bus.fold import Fold, Folding, input_subjects_of, latest_by
 from controlplane.bus.publish import Publisher, PublishError
 from controlplane.clocks import Clock
 from controlplane.contracts.events import Event, Tick
@@ -48,7 +48,8 @@ class Planner:
             return planning.step(state, event, sequence)
 
         folding = Folding(step=step, start=planning.start, dump=dump_plan, load=load_plan, version=SCHEMA_VERSION)
-        self.fold = Fold(client, SERVICE, fleet.name, folding, input_subjects_of(fleet.name), on_batch=self._on_batch, hear=hear)
+        subjects, latest = input_subjects_of(fleet.name), latest_by(clock)
+        self.fold = Fold(client, SERVICE, fleet.name, folding, subjects, on_batch=self._on_batch, hear=hear, latest=latest)
 
     async def run(self) -> None:
         """Fold, and tick on the clock, until stopped."""

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,13 +15,15 @@ from nats.aio.client import Client
 
 from controlplane.bus.connect import connect
 from controlplane.bus.embedded import EmbeddedServer
-from controlplane.bus.fold import Fold, decode, input_subjects_of
+from controlplane.bus.fold import Fold, decode, input_subjects_of, latest_by
 from controlplane.bus.publish import Publisher
+from controlplane.clocks import Clock, ScaledClock, SystemClock
 from controlplane.contracts.errors import BusError
-from controlplane.contracts.events import Decision
+from controlplane.contracts.events import Alert, AlertAction, Decision, Launch, Observation, Tick
 from controlplane.contracts.subjects import DEAD_STREAM, INPUTS_STREAM, OUTPUTS_STREAM
+from controlplane.contracts.units import from_unix
 from tests.bus.conftest import Eventually
-from tests.bus.events import FLEET, Seen, folding, observation, step, tick
+from tests.bus.events import FLEET, START_UNIX, Seen, folding, observation, step, tick
 from tests.bus.test_embedded import server_pid
 
 
@@ -141,6 +144,27 @@ async def test_bad_inputs_are_set_aside_and_the_loop_goes_on(client: Client) -> 
     reasons = {(message.headers or {})["Tidegate-Error"].partition(":")[0] for message in messages}
     assert reasons == {"not an event of kind observation", "the body is for tidegate.observation.r1", "step failed"}
     assert (await decisions(client))[0].targets == {"reserved": 1}
+
+
+@pytest.mark.parametrize("clock", [SystemClock(), ScaledClock(START_UNIX, time.time(), 600.0)], ids=["wall", "replay"])
+async def test_what_comes_from_the_future_is_set_aside_and_does_not_make_the_present_old(client: Client, clock: Clock) -> None:
+    publisher = Publisher(client, "tidegate/test")
+    now, later = from_unix(clock.now()), from_unix(clock.at(time.time() + 3600.0))
+    late = (
+        Observation(time=later, fleet=FLEET, demand_per_second=1.0),
+        Tick(time=later, fleet=FLEET),
+        Alert(time=later, fleet=FLEET, name="queue", action=AlertAction.FREEZE),
+    )
+    announced = Launch(time=now, fleet=FLEET, name="soon", starts=later)
+    await publisher.publish_many([*late, announced, Observation(time=now, fleet=FLEET, demand_per_second=2.0), Tick(time=now)])
+    for _ in range(2):
+        async with running(Fold(client, "judge", FLEET, folding(), latest=latest_by(clock), snapshot_seconds=3600.0)) as fold:
+            assert fold.state.count == 1
+        await client.jetstream().purge_stream("KV_TIDEGATE_SNAPSHOTS")
+    dead = await client.jetstream().get_last_msg(DEAD_STREAM, f"tidegate.dead.tidegate.observation.{FLEET}")
+    assert "ahead of the clock" in (dead.headers or {})["Tidegate-Error"]
+    assert (await client.jetstream().stream_info(DEAD_STREAM)).state.messages == len(late)
+    assert [decision.targets for decision in await decisions(client)] == [{"reserved": 1}]
 
 
 async def test_a_duplicate_is_folded_once(client: Client) -> None:
