@@ -22,13 +22,17 @@ NOISE_SEED = 7
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """One fleet's replay. `speed` is trace seconds per wall-clock second; `problems` are what is wrong with the trace's rows."""
+    """One fleet's replay. `speed` is trace seconds per wall-clock second; `loop`: from the start again at the end.
+
+    `problems` are what is wrong with the trace's rows.
+    """
 
     fleet: str
     workload: Workload
     interval_seconds: float
     start_unix: float
     speed: float
+    loop: bool = False
     problems: tuple[str, ...] = ()
 
 
@@ -47,7 +51,15 @@ def replay_of(fleet: Fleet, folders: tuple[Path, ...], trace: Trace | None = Non
     workload = workload_of(trace, np.random.default_rng(NOISE_SEED), step_seconds=fine, scale=float(source.get("scale") or 1.0))
     start = workload.start_unix + float(source.get("start_seconds") or 0.0)
     chosen = speed if speed is not None else float(source.get("speed") or 1.0)
-    return Replay(fleet.name, workload, interval, start, chosen, trace.problems)
+    return Replay(fleet.name, workload, interval, start, chosen, bool(source.get("loop")), trace.problems)
+
+
+def refuse_mixture(fleets: Sequence[Fleet]) -> None:
+    """PolicyError where some fleets replay and others do not: one process has one time, and a replay's is not the wall's."""
+    replaying = [fleet.name for fleet in fleets if is_replay(fleet)]
+    live = [fleet.name for fleet in fleets if not is_replay(fleet)]
+    if replaying and live:
+        raise PolicyError(f"{', '.join(replaying)} replay a trace and {', '.join(live)} do not: run them in processes of their own")
 
 
 def shared_time(replays: Sequence[Replay]) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from controlplane.contracts.errors import PolicyError, TidegateError
 from controlplane.contracts.events import Decision, Event
 from controlplane.contracts.fleet import Fleet, Mode
 from controlplane.contracts.subjects import INPUT_SUBJECTS, INPUTS_STREAM, OUTPUTS_STREAM
-from controlplane.replay import is_replay, replay_of
+from controlplane.replay import is_replay, refuse_mixture, replay_of
 from controlplane.services.web import SERVICE as WEB
 from controlplane.traces import data_folders
 from controlplane.web.settings import DEFAULT_LISTEN, web_settings_of
@@ -74,6 +74,7 @@ def settings_of(options: ServeOptions) -> Settings:
     fleets = in_mode(load_fleets(options.policies), mode_of(options.mode))
     if not fleets:
         raise PolicyError("the policies name no fleet")
+    refuse_mixture(fleets)
     known = (*SERVICES, WEB)
     if options.service is not None and options.service not in known:
         raise TidegateError(f"there is no service {options.service!r}; there are {', '.join(known)}")

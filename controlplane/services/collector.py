@@ -29,10 +29,12 @@ log = structlog.get_logger(__name__)
 class ReplayCollector:
     """Publishes one fleet's observations from a workload, at the clock's pace, until the workload ends or it is stopped.
 
-    Started again in the middle, it goes on at the clock's time: what nobody measured is not made up later.
+    Started again in the middle, it goes on at the clock's time: what nobody measured is not made up later. With `loop` the workload
+    begins again at its end, on a clock that goes on.
     """
 
-    def __init__(self, client: Client, fleet: Fleet, workload: Workload, interval_seconds: float, clock: Clock) -> None:
+    def __init__(self, client: Client, fleet: Fleet, workload: Workload, interval_seconds: float, clock: Clock, loop: bool = False) -> None:
+        self._loop = loop
         self._client, self._fleet, self._workload, self._clock = client, fleet, workload, clock
         self._interval_seconds = interval_seconds
         self._gateway = SimulatedGateway(fleet)
@@ -64,8 +66,9 @@ class ReplayCollector:
         done = max(int((self._clock.now() - start) // interval), 0)
         while not self._stopping.is_set():
             end = start + (done + 1) * interval
-            if end > start + self._workload.span_seconds + 1e-6:
-                log.info("the trace has ended", fleet=self._fleet.name, trace=self._workload.name)
+            if end > start + self._workload.span_seconds + 1e-6 and not self._loop:
+                hint = "a folder keeps its replay's time; another --folder starts over"
+                log.info("the trace has ended", fleet=self._fleet.name, trace=self._workload.name, hint=hint)
                 await self._stopping.wait()
                 return
             await self._clock.sleep(end - self._clock.now())
@@ -80,7 +83,9 @@ class ReplayCollector:
                 done = passed
 
     def _observation(self, end_unix: float) -> Observation:
-        offered, known = self._workload.mean(end_unix - self._interval_seconds, end_unix)
+        start = self._workload.start_unix
+        into = (end_unix - start - self._interval_seconds) % self._workload.span_seconds
+        offered, known = self._workload.mean(start + into, start + into + self._interval_seconds)
         on_time, late, spilled = self._gateway.serve(offered, self._interval_seconds, end_unix)
         return Observation(
             fleet=self._fleet.name,
