@@ -183,7 +183,9 @@ def _makers(plane: Plane, fleet: Fleet, stack: contextlib.AsyncExitStack, speed:
         makers[quoter.SERVICE] = lambda: quoter.Quoter(client, fleet, sources, clock)
     replay = next((replay for replay in plane.settings.replays if replay.fleet == fleet.name), None)
     if replay is not None:
-        makers[collector.SERVICE] = lambda: collector.ReplayCollector(client, fleet, replay.workload, replay.interval_seconds, clock)
+        makers[collector.SERVICE] = lambda: collector.ReplayCollector(
+            client, fleet, replay.workload, replay.interval_seconds, clock, replay.loop
+        )
     elif collecting.is_read(fleet):
         makers[collector.SERVICE] = lambda: collecting.collector_of(client, fleet, clock)
     if actuator.SERVICE in plane.settings.services:
