@@ -1,7 +1,7 @@
 """The contract of a forecaster: learn a batch, forecast quantiles by horizon, snapshot to bytes and back.
 
-Owns the shapes that every method obeys; the contract suite in tests/contract runs on each entry of `forecasters.registry`.
-It must not know how any method works, nor where its numbers come from.
+Owns the shapes that every method obeys; tests/contract/test_forecasters.py runs on each entry of `forecasters.registry`.
+It must not know how any method works. To add one, write a `point.PointMethod` and a line in the registry: the rest is shared.
 """
 
 from dataclasses import dataclass
@@ -34,9 +34,6 @@ class Quantiles:
 
 class Forecaster[S](Protocol):
     """A method with quantiles. `S` is its state: plain arrays with the fleet on the first axis.
-
-    A new method need not write all this: say one number per horizon (`point.PointMethod`), add a line to `registry.METHODS`,
-    and `quantified` and `pool` add errors, quantiles, weights and snapshots. Done when tests/contract/test_forecasters.py passes.
 
     `learn` takes the state over and may reuse its memory: the caller must not use the state it passed in again.
     `forecast` changes nothing. Both are deterministic. A method that knows nothing yet still answers, with wide quantiles.
