@@ -29,11 +29,24 @@ class Work(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Work since the last decision, in units of work, and the newest rate of spill; None where nobody reports it."""
+    """Work since the last decision, in units of work, and the mean rate of spill over it; None where nobody reports it.
+
+    Until something is reported after a decision, `spilled_per_second` is the one before it, over no seconds.
+    """
 
     demand: float = 0.0
     late: float | None = None
     spilled_per_second: float | None = None
+    spilled_seconds: float = 0.0
+
+    def spilling(self, rate: float | None, seconds: float) -> tuple[float | None, float]:
+        """Return the mean rate of spill, and the seconds it is over, with one more interval."""
+        if rate is None:
+            return (self.spilled_per_second, self.spilled_seconds) if self.spilled_seconds > 0.0 else (None, 0.0)
+        if self.spilled_seconds <= 0.0 or self.spilled_per_second is None or seconds <= 0.0:
+            return rate, seconds
+        covered = self.spilled_seconds + seconds
+        return self.spilled_per_second + (rate - self.spilled_per_second) * seconds / covered, covered
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +148,7 @@ class Planning:
         elapsed = now - state.observed_unix if state.observed_unix is not None else interval_seconds
         missed = work.late if work.late is not None else self._estimated_late(state, work)
         late = state.tally.late if missed is None else (state.tally.late or 0.0) + missed * elapsed
-        tally = Tally(state.tally.demand + work.demand * elapsed, late, work.spilled)
+        tally = Tally(state.tally.demand + work.demand * elapsed, late, *state.tally.spilling(work.spilled, elapsed))
         return replace(state, observed_unix=now, demand_per_second=work.demand, backlog=backlog, tally=tally)
 
     def _estimated_late(self, state: PlanState, work: Work) -> float | None:

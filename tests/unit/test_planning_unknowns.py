@@ -75,6 +75,20 @@ def test_where_no_actuator_of_ours_acts_every_offer_has_a_target(actuator: str, 
     assert Planner(actuator, mode).ticks(0, 10.0).targets.keys() == {"burst", "reserved"}
 
 
+@pytest.mark.parametrize(
+    ("spilled", "metered"),
+    [((100.0, 0.0), 50.0), ((0.0, 100.0), 50.0), ((None, 40.0), 40.0), ((None, None), None)],
+)
+def test_spill_is_metered_over_all_the_time_since_the_last_decision(spilled: tuple[float | None, ...], metered: float | None) -> None:
+    planner = Planner()
+    planner.ticks(0, 10.0)
+    for minute, rate in enumerate(spilled, start=1):
+        planner.tell(Observation(time=at(minute), fleet=FLEET, demand_per_second=200.0, spilled_per_second=rate))
+    assert planner.planning.view(planner.state, at(2).timestamp()).spilled_per_second == metered
+    planner.ticks(2)
+    assert planner.planning.view(planner.state, at(3).timestamp()).spilled_per_second == metered, "until something newer is known"
+
+
 def test_without_a_forecaster_nothing_shrinks_however_fresh_the_demand() -> None:
     planner = Planner()
     planner.holds(0, reserved=4, burst=0)
