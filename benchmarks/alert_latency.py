@@ -64,6 +64,7 @@ class Running:
     web: str
     nats: str
     ledger: Path
+    processes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Measured:
     published_per_second: float
     folded_per_second: float
     lag: float
+    cores: float
 
 
 def write_policy(folder: Path, fleets: int) -> Path:
@@ -89,13 +91,13 @@ def write_policy(folder: Path, fleets: int) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def program(log: Path, *arguments: str) -> AsyncIterator[None]:
-    """Run one `tidegate …` for as long as the block lasts."""
+async def program(log: Path, *arguments: str) -> AsyncIterator[int]:
+    """Run one `tidegate …` for as long as the block lasts; hands out its process id."""
     with log.open("wb") as output:
         command = [sys.executable, "-m", "controlplane.cli", *arguments]
         process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         try:
-            yield
+            yield process.pid
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -122,8 +124,8 @@ async def told(log: Path, key: str) -> str:
 async def all_in_one(folder: Path, policy: Path) -> AsyncIterator[Running]:
     """Run everything in one process, as `tidegate up` does."""
     log = folder / "up.log"
-    async with program(log, "up", str(policy), "--folder", str(folder / "run"), "--listen", "127.0.0.1:0"):
-        yield Running(await told(log, "web"), await told(log, "nats"), folder / "run" / "cloud" / "ledger.jsonl")
+    async with program(log, "up", str(policy), "--folder", str(folder / "run"), "--listen", "127.0.0.1:0") as pid:
+        yield Running(await told(log, "web"), await told(log, "nats"), folder / "run" / "cloud" / "ledger.jsonl", (pid,))
 
 
 @contextlib.asynccontextmanager
@@ -133,15 +135,17 @@ async def apart(folder: Path, policy: Path) -> AsyncIterator[Running]:
         server = await stack.enter_async_context(EmbeddedServer(folder / "nats"))
         fleet = next(fleet for fleet in load_fleets([policy]) if fleet.name == ALERTED)
         cloud = stack.enter_context(CloudProcess(folder / "cloud", cloud_config_of(fleet), max_seconds=900.0))
-        for service in ("forecaster", "planner", "actuator"):
+        pids = [
             await stack.enter_async_context(
                 program(folder / f"{service}.log", "run", service, str(policy), "--nats", server.url, "--cloud", cloud.url)
             )
+            for service in ("forecaster", "planner", "actuator")
+        ]
         log = folder / "web.log"
-        await stack.enter_async_context(program(log, "run", "web", str(policy), "--nats", server.url, "--listen", "127.0.0.1:0"))
+        pids += [await stack.enter_async_context(program(log, "run", "web", str(policy), "--nats", server.url, "--listen", "127.0.0.1:0"))]
         for service in ("forecaster", "planner", "actuator"):
             await told(folder / f"{service}.log", "nats")
-        yield Running(await told(log, "web"), server.url, cloud.ledger)
+        yield Running(await told(log, "web"), server.url, cloud.ledger, tuple(pids))
 
 
 class Load:
@@ -186,6 +190,16 @@ async def bought(ledger: Path, after_unix: float) -> float | None:
     return None
 
 
+def cpu_seconds(processes: Sequence[int]) -> float:
+    """Return the processor time that processes have used, 0 where there is no /proc."""
+    ticks = 0
+    for pid in processes:
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 async def figures(client: httpx.AsyncClient) -> tuple[float, float]:
     """Return (observations that this server heard, inputs not yet folded)."""
     heard = lag = 0.0
@@ -206,6 +220,7 @@ async def measure(running: Running, alerts: int, load: float, fleets: int) -> Me
     try:
         async with httpx.AsyncClient(base_url=running.web, timeout=30.0, trust_env=False) as client:
             await asyncio.sleep(5.0)
+            worked = cpu_seconds(running.processes)
             began, before, heard_before = time.perf_counter(), pressing.published, (await figures(client))[0]
             for number in range(alerts):
                 await asyncio.sleep(rng.uniform(0.25, 0.55))
@@ -218,7 +233,10 @@ async def measure(running: Running, alerts: int, load: float, fleets: int) -> Me
                 seconds += [arrived - posted] if arrived is not None else []
                 missing += arrived is None
             took, (heard, lag) = time.perf_counter() - began, await figures(client)
-            return Measured(seconds, answers, missing, retries, (pressing.published - before) / took, (heard - heard_before) / took, lag)
+            cores = (cpu_seconds(running.processes) - worked) / took
+            return Measured(
+                seconds, answers, missing, retries, (pressing.published - before) / took, (heard - heard_before) / took, lag, cores
+            )
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -247,7 +265,7 @@ def show(name: str, measured: Measured) -> None:
     print(
         f"{name:11} load: {measured.published_per_second:.0f} observations/s published, {measured.folded_per_second:.0f}/s heard by the "
         f"web service, {measured.lag:.0f} inputs waiting to be folded at the end; {measured.missing} alerts without a purchase, "
-        f"{measured.retries} answered with try again"
+        f"{measured.retries} answered with try again; tidegate's own processes used {measured.cores:.2f} cores"
     )
 
 
