@@ -74,7 +74,7 @@ class Pages:
     async def _ask(self, kind: str, address: str, breaker: Breaker) -> None:
         try:
             async with self._room:
-                text = await asyncio.wait_for(self._fetch(address), self._timeout_seconds)
+                at, text = await asyncio.wait_for(self._fetch(address), self._timeout_seconds)
         except (httpx.HTTPError, SourceError, TimeoutError, UnicodeDecodeError) as error:
             breaker.failed(time.monotonic())
             if (kind, address) not in self.failures:
@@ -83,19 +83,22 @@ class Pages:
             return
         breaker.succeeded()
         self.failures.pop((kind, address), None)
-        self._hear(kind, address, time.time(), text)
+        self._hear(kind, address, at, text)
 
-    async def _fetch(self, address: str) -> str:
+    async def _fetch(self, address: str) -> tuple[float, str]:
+        """Return a page and when it was written: between our asking and its first byte."""
         headers = {"Accept": ACCEPT, **self._login.headers()}
         body = bytearray()
+        asked = time.time()
         async with self._client.stream("GET", address, headers=headers) as response:
+            written = (asked + time.time()) / 2.0
             if response.status_code != 200:
                 raise SourceError(f"HTTP {response.status_code}")
             async for part in response.aiter_bytes():
                 body += part
                 if len(body) > PAGE_BYTES_AT_MOST:
                     raise SourceError(f"a page of more than {PAGE_BYTES_AT_MOST} bytes")
-        return body.decode()
+        return written, body.decode()
 
 
 def _tls(login: Login) -> ssl.SSLContext:

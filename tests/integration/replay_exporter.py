@@ -222,18 +222,19 @@ class Exporter:
     def __init__(self) -> None:
         self.replicas: dict[str, Replica] = {}
         self.pages: dict[str, Callable[[float], str]] = {}
+        self.by_path: Callable[[str], str] | None = None
         exporter = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 name = self.path.removeprefix("/").removesuffix("/metrics")
-                page = exporter.page(name)
+                page = exporter.by_path(self.path) if exporter.by_path else exporter.page(name)
                 if page is None:
                     self.send_error(503)
                     return
                 body = page.encode()
                 self.send_response(200)
-                self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+                self.send_header("Content-Type", "application/json" if exporter.by_path else "text/plain; version=0.0.4; charset=utf-8")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
