@@ -12,7 +12,7 @@ import structlog
 from actuators.api import Actuator, Applied, Failed, Result, Skipped
 from controlplane.clocks import Clock
 from controlplane.contracts.errors import SupplierError, TidegateError
-from controlplane.contracts.events import Actuation, Decision, Event, Outcome, PoolStatus, Quote, Tick
+from controlplane.contracts.events import Actuation, Decision, Event, Outcome, PoolStatus, Quote, Reason, Tick
 from controlplane.contracts.fleet import Mode, Offer
 from controlplane.contracts.units import from_unix
 
@@ -68,9 +68,10 @@ class Reconciler:
             return
         target = decision.targets[self.offer.name]
         held = status.ready + status.pending
-        if decision.mode is Mode.RECOMMEND:
+        hands_off = _hands_off(decision)
+        if hands_off:
             if target != held:
-                await self._report(decision, target, held, Skipped("recommend mode: nothing is touched"))
+                await self._report(decision, target, held, Skipped(hands_off))
             return
         result = await self._actuator.apply(self.fleet, self.offer, target)
         if target != held or isinstance(result, Failed):
@@ -134,6 +135,13 @@ class Reconciler:
             sleeping.cancel()
             waking.cancel()
             await asyncio.gather(sleeping, waking, return_exceptions=True)
+
+
+def _hands_off(decision: Decision) -> str:
+    """Return why nothing may be touched, "" where it may. A frozen target is what is held, and even making sure of that could buy."""
+    if decision.mode is Mode.RECOMMEND:
+        return "recommend mode: nothing is touched"
+    return "frozen: nothing is touched" if Reason.FROZEN in decision.reasons else ""
 
 
 def actuation_of(fleet: str, offer: str, decision: Decision, target: int, held: int, result: Result, now_unix: float) -> Actuation:

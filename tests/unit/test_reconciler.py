@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from actuators.api import Intent
+from actuators.intents import IntentState
 from controlplane.clocks import VirtualClock
-from controlplane.contracts.events import Actuation, Decision, Event, Outcome, PoolStatus, Tick
+from controlplane.contracts.events import Actuation, Decision, Event, Outcome, PoolStatus, Reason, Tick
 from controlplane.contracts.fleet import Mode
 from controlplane.contracts.units import from_unix
 from controlplane.services.reconciler import Reconciler
@@ -33,11 +35,11 @@ class Scene:
         self.rig.advance(seconds)
         await self.clock.advance(seconds)
 
-    async def told(self, target: int, mode: Mode = Mode.ACT, age_seconds: float = 0.0) -> list[Event]:
+    async def told(self, target: int, mode: Mode = Mode.ACT, age_seconds: float = 0.0, reasons: tuple[Reason, ...] = ()) -> list[Event]:
         """Return what is said when a decision of this age is followed."""
         at = from_unix(self.clock.now() - age_seconds)
-        expires = at + timedelta(seconds=EXPIRY_SECONDS)
-        self.reconciler.follow(Decision(time=at, fleet=FLEET, mode=mode, expires=expires, targets={self.rig.offer.name: target}))
+        expires, targets = at + timedelta(seconds=EXPIRY_SECONDS), {self.rig.offer.name: target}
+        self.reconciler.follow(Decision(time=at, fleet=FLEET, mode=mode, expires=expires, targets=targets, reasons=reasons))
         return await self.reconciled()
 
     async def reconciled(self) -> list[Event]:
@@ -88,6 +90,15 @@ async def test_a_recommendation_touches_nothing_and_says_so_once(scene: Scene, t
     assert outcomes(await scene.told(target, Mode.RECOMMEND)) == [Outcome.SKIPPED]
     assert outcomes(await scene.told(target, Mode.RECOMMEND)) == []
     assert (scene.rig.held(), scene.rig.purchases()) == ({"pending": 3}, 1)
+
+
+@pytest.mark.parametrize(("reasons", "bought"), [((), 1), ((Reason.FROZEN,), 0)])
+async def test_a_purchase_of_unknown_outcome_is_not_asked_for_again_while_frozen(
+    scene: Scene, reasons: tuple[Reason, ...], bought: int
+) -> None:
+    await scene.rig.store.put(Intent(FLEET, scene.rig.offer.name, 1, 3, IntentState.OPEN, opened_unix=START))
+    await scene.told(3, reasons=reasons)
+    assert scene.rig.purchases() == bought
 
 
 async def test_an_older_decision_does_not_displace_a_newer_one(scene: Scene) -> None:
