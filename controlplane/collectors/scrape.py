@@ -52,18 +52,18 @@ class EngineSource:
         self._gpu_reader: Reader[str] = Reader(lambda name, _labels: (name,) if name in dcgm.NAMES else ())
         self._gpu_values: dict[str, tuple[float, dict[str, list[float]]]] = {}
         self._composer = Composer(fleet, self.name, has_gateway=gateway is not None)
-        self._pages = Pages(options, scrape_seconds, self._hear)
+        self._watched = Pages(options, scrape_seconds, self._hear)
         self._expected: frozenset[str] | None = None
         self._finding: asyncio.Task[None] | None = None
         self._closed_unix: float | None = None
-        self.samples = 0
+        self.pages = 0
 
     async def read(self, now_unix: float) -> Sequence[Observation]:
         """Return what was heard since the last read."""
         if self._finding is None:
             await self._find()
-            self._pages.watch(GATEWAY, self._options.get("gateways") or ())
-            self._pages.watch(GPU, self._options.get("gpus") or ())
+            self._watched.watch(GATEWAY, self._options.get("gateways") or ())
+            self._watched.watch(GPU, self._options.get("gpus") or ())
             self._finding = asyncio.create_task(self._keep_finding())
             self._closed_unix = now_unix
             return []
@@ -89,14 +89,14 @@ class EngineSource:
             self._finding.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._finding
-        await self._pages.close()
+        await self._watched.close()
         await self._targets.close()
 
     def _hear(self, kind: str, address: str, time_unix: float, text: str) -> None:
         """Fold one page."""
         if kind == ENGINE:
             found = self._reader.read(text)
-            self.samples += len(found)
+            self.pages += 1
             self._replicas.take(address, time_unix, found)
         elif kind == GATEWAY and self._gateway_counts is not None:
             self._gateway_counts.take(address, time_unix, self._gateway_reader.read(text))
@@ -120,7 +120,7 @@ class EngineSource:
         except SourceError as error:
             log.warning("replicas cannot be looked for", fleet=self._fleet.name, reason=str(error))
             return
-        self._pages.watch(ENGINE, self._expected)
+        self._watched.watch(ENGINE, self._expected)
 
     async def _keep_finding(self) -> None:
         while True:
