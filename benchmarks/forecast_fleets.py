@@ -27,8 +27,7 @@ def demand_at(time_unix: float, fleets: int, noise: np.random.Generator) -> Arra
     """Return a daily shape with a phase and a size of each fleet's own."""
     number = np.arange(fleets)
     day = np.sin(2 * np.pi * time_unix / 86400.0 + 0.001 * number)
-    out: Array = (1.0 + number % 100) * np.exp(0.6 * day + 0.15 * noise.standard_normal(fleets))
-    return out
+    return np.asarray((1.0 + number % 100) * np.exp(0.6 * day + 0.15 * noise.standard_normal(fleets)), dtype=np.float64)
 
 
 def one_size(fleets: int) -> tuple[float, float]:
@@ -45,7 +44,7 @@ def one_size(fleets: int) -> tuple[float, float]:
         method.forecast(state, now)
         spent.append(time.process_time() - began)
     slots = np.arange(HISTORY_DAYS * SLOTS_PER_DAY)
-    times = 1.7e9 + slots * (86400.0 / SLOTS_PER_DAY)
+    times = np.asarray(1.7e9 + slots * (86400.0 / SLOTS_PER_DAY), dtype=np.float64)
     history = np.exp(0.6 * np.sin(2 * np.pi * times / 86400.0))[None, :] * (1.0 + np.arange(fleets) % 100)[:, None]
     began = time.process_time()
     refit(times, history, Zone("UTC"))

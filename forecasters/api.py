@@ -23,10 +23,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """f64[fleet, horizon, quantile], work per second: finite, non-negative, rising along the quantile axis.
-
-    `demand` is the demand at the horizon, `peak` the maximum between now and the horizon (so it rises with the horizon too).
-    """
+    """f64[fleet, horizon, quantile], finite, non-negative, rising with the quantile: `peak` is the maximum up to the horizon."""
 
     demand: Array
     peak: Array

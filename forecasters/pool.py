@@ -198,8 +198,8 @@ class Pool:
         out = np.zeros((len(fleet), len(self.horizons_seconds), self._columns))
         word = (state.words if words is None else words)[sel]
         said = word[:, :, :methods]
-        unknown = np.isnan(said)
-        partial = unknown.any()
+        missing = np.isnan(word)
+        unknown, partial = missing[:, :, :methods], bool(missing.any())
         if partial:
             known = said[:, :, self._level : self._level + 1] if self._blends else state.intake.demand[sel][:, None, None]
             said = np.where(unknown, known, said)
@@ -210,8 +210,8 @@ class Pool:
             level = log[:, :, self._level]
             design = out[:, :, self._tracks + 1 :]
             design[:, :, : methods - 1] = log[:, :, self._others] - level[:, :, None]
-            context = word[:, :, methods:]
-            design[:, :, methods - 1 : -1] = np.where(np.isnan(context), 0.0, context - level[:, :, None])
+            context = word[:, :, methods:] - level[:, :, None]
+            design[:, :, methods - 1 : -1] = np.where(missing[:, :, methods:], 0.0, context) if partial else context
             design[:, :, -1] = 1.0
             np.minimum(np.maximum(design, -FEATURE_LIMIT, out=design), FEATURE_LIMIT, out=design)
             log[:, :, methods] = level + say_blend(state.blend, fleet, len(self.horizons_seconds), design)

@@ -66,7 +66,7 @@ def test_the_future_changes_no_earlier_forecast(
         assert np.array_equal(left.peak, right.peak)
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([15.0, 300.0, 600.0, 3600.0]), st.integers(0, 199))
 def test_the_future_of_a_long_series_changes_no_earlier_forecast(seed: int, step: float, cut: int) -> None:
     noise = np.random.default_rng(seed)
@@ -86,7 +86,7 @@ def test_the_future_of_a_long_series_changes_no_earlier_forecast(seed: int, step
         assert np.array_equal(left.peak, right.peak)
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(st.floats(1e-6, 1e6), st.integers(0, 2**32 - 1))
 def test_the_unit_of_work_does_not_matter(scale: float, seed: int) -> None:
     noise = np.random.default_rng(seed)
