@@ -127,7 +127,7 @@ def test_a_refit_finds_the_shape_despite_outliers_and_gaps() -> None:
 
 def test_a_structural_fit_is_adopted_and_says_which_model_won() -> None:
     noise = np.random.default_rng(5)
-    time = np.asarray(1.7e9 + 1800.0 * np.arange(5 * 48), dtype=np.float64)
+    time = np.asarray(1.7e9 + 1800.0 * np.arange(6 * 48), dtype=np.float64)
     demand = 50.0 * np.exp(0.7 * np.sin(2 * np.pi * time / DAY) + 0.05 * noise.standard_normal(len(time)))
     found = fit_structural(time, demand, Zone("UTC"))
     assert found.chosen in found.errors
