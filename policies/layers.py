@@ -11,8 +11,11 @@ The rule, with G(t) the value carried minus the rent paid up to t:
       0 ┼────────╮   ╭────╯ - keep pays        keep:  from now on, G must come back above zero
   -boot ┤ - - - -╰─╮╱ - - - - - let go          before it dips below one boot's rent (else a reboot is cheaper).
 
+What is decided later is decided knowing more, so under an uncertain forecast both lines lean towards doing nothing: a start must repay
+two boots, and what is held counts 1.3 times the work it carries. On production traces that is cheaper than the bare rule, and calmer.
+
 With a constant demand this is the newsvendor's critical ratio: hold the quantile 1 - rent / value (Arrow, Harris, Marschak 1951).
-One number: spill at 3x the rent keeps a layer while it is used 33 % of the time.
+One number: spill at 3x the rent buys a layer that is used 33 % of the time.
 
 A layer higher up carries less at every horizon, so it pays only where the one below pays: the last layer that pays is found by bisection.
 """
@@ -29,11 +32,16 @@ from policies.view import Array, OfferView, Outlook
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """USD per unit of work carried: spill saves `usd_per_unit` for the first `limit_per_second` of work, beyond it a miss is saved."""
+    """USD per unit of work carried: spill saves `usd_per_unit` for the first `limit_per_second` of work, beyond it a miss is saved.
+
+    `boots_repaid` is how many boots a start must earn, `kept_times` what the work of a held layer counts: the worth of waiting.
+    """
 
     usd_per_unit: float
     limit_per_second: float = float("inf")
     miss_usd_per_unit: float = 0.0
+    boots_repaid: float = 2.0
+    kept_times: float = 1.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +59,39 @@ class Grid:
     top: float
 
 
-def grid_of(outlook: Outlook, age_seconds: float = 0.0, backlog: float = 0.0, drain_seconds: float = 60.0) -> Grid:
-    """Return the integration grid of a forecast made `age_seconds` ago (to the second); the past part of it is dropped.
+def grid_of(outlook: Outlook, age_seconds: float = 0.0) -> Grid:
+    """Return the integration grid of a forecast made `age_seconds` ago (to the second); the past part of it is dropped."""
+    return lay_out(outlook.horizons_seconds, outlook.demand, quantile_weights(tuple(outlook.quantiles.tolist())), age_seconds)
 
-    `backlog` is work that waits: it comes on top of demand until `drain_seconds` from now, all of it once.
-    """
-    horizons = tuple(outlook.horizons_seconds.tolist())
+
+def lay_out(horizons_seconds: Array, expected: Array, weights: Array, age_seconds: float = 0.0) -> Grid:
+    """Return the grid of f64[horizon, Q] with f64[Q] weights, read from `age_seconds` after its making on."""
+    horizons = tuple(horizons_seconds.tolist())
     age = float(round(min(max(age_seconds, 0.0), horizons[-1])))
     passed = sum(horizon <= age for horizon in horizons[:-1])
     times = (0.0, *(horizon - age for horizon in horizons[passed:]))
-    demand = np.empty((len(times), outlook.demand.shape[1]))
-    demand[1:] = outlook.demand[passed:]
+    demand = np.empty((len(times), expected.shape[1]))
+    demand[1:] = expected[passed:]
     if passed:
         share = min((age - horizons[passed - 1]) / (horizons[passed] - horizons[passed - 1]), 1.0)
-        demand[0] = outlook.demand[passed - 1] * (1.0 - share) + outlook.demand[passed] * share
+        demand[0] = expected[passed - 1] * (1.0 - share) + expected[passed] * share
     else:
-        demand[0] = outlook.demand[0]
-    if backlog > 0.0:
-        demand[: sum(time <= drain_seconds for time in times)] += backlog / drain_seconds
-    return Grid(times, demand, quantile_weights(tuple(outlook.quantiles.tolist())), _integral(times), float(demand[:, -1].max()))
+        demand[0] = expected[0]
+    return Grid(times, demand, weights, _integral(times), float(demand[:, -1].max()))
+
+
+def with_backlog(grid: Grid, backlog: float, drain_seconds: float, until_seconds: float) -> Grid:
+    """Return the grid with work that waits on top of demand, to be worked off in `drain_seconds`, wanted until `until_seconds`."""
+    if backlog <= 0.0:
+        return grid
+    demand = grid.demand.copy()
+    demand[: sum(time <= until_seconds for time in grid.times)] += backlog / drain_seconds
+    return Grid(grid.times, demand, grid.weights, grid.integral, float(demand[:, -1].max()))
+
+
+def scaled(grid: Grid, factor: float) -> Grid:
+    """Return the grid with all demand times a factor."""
+    return Grid(grid.times, grid.demand * factor, grid.weights, grid.integral, grid.top * factor)
 
 
 @lru_cache(maxsize=64)
@@ -110,12 +132,12 @@ def value_carried(grid: Grid, low: float, high: float, worth: Worth) -> list[flo
     return [usd + extra * work for usd, work in zip(saved, missed, strict=True)]
 
 
-def pays_to_start(times: Sequence[float], value: Sequence[float], rent: float, lead: float, hold: float) -> bool:
+def pays_to_start(times: Sequence[float], value: Sequence[float], rent: float, lead: float, hold: float, boots: float = 1.0) -> bool:
     """Return whether asking for a layer now beats both waiting and doing without.
 
     `value` is USD carried up to each time, `rent` USD per second from the request on, `lead` and `hold` seconds.
     """
-    boot = rent * lead
+    boot = boots * rent * lead
     at_lead: float | None = None
     for index in range(1, len(times)):
         if times[index] <= lead:
@@ -154,7 +176,7 @@ def kept(view: OfferView, grid: Grid, base: float, worth: Worth) -> int:
 
     def pays(lots: int) -> bool:
         value = value_carried(grid, base + (lots - 1) * size, base + lots * size, worth)
-        return pays_to_keep(grid.times, value, rent, offer.lead_time_seconds)
+        return pays_to_keep(grid.times, [worth.kept_times * usd for usd in value], rent, offer.lead_time_seconds)
 
     return held if pays(held) else _last_that(pays, 0, held)
 
@@ -170,7 +192,7 @@ def started(view: OfferView, grid: Grid, base: float, worth: Worth, most: int) -
 
     def pays(lots: int) -> bool:
         value = value_carried(grid, base + (lots - 1) * size, base + lots * size, worth)
-        return pays_to_start(grid.times, value, rent, offer.lead_time_seconds, offer.hold_seconds)
+        return pays_to_start(grid.times, value, rent, offer.lead_time_seconds, offer.hold_seconds, worth.boots_repaid)
 
     good, probe = 0, 1
     while probe <= most:

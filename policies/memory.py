@@ -1,18 +1,17 @@
-"""How memory moves from one decision to the next: windows, changes, cohorts, the day's spend and the price of a miss.
+"""How memory moves from one decision to the next: windows, changes, cohorts, the day's spend and the head-room.
 
 Owns every update of `Memory`, and nothing else writes it. It must not decide; `policies.decide` calls it before and after.
 """
 
 from collections.abc import Mapping
-from math import exp
 
+from controlplane.contracts.fleet import Tier
 from policies.budget import SECONDS_PER_DAY, SECONDS_PER_HOUR, price_of, rented
+from policies.guard import is_stale
+from policies.headroom import learn_headroom
 from policies.layers import marginal_usd_per_second
 from policies.stabilize import add_change, age_cohorts, widen_extents
-from policies.view import Cohort, Memory, Targets, View
-
-MISS_GAIN = 4.0
-MISS_MULTIPLE_RANGE = (1.5, 2000.0)
+from policies.view import Cohort, Headroom, Memory, Targets, View
 
 
 def start_memory(now_unix: float) -> Memory:
@@ -21,7 +20,7 @@ def start_memory(now_unix: float) -> Memory:
 
 
 def bring_to_now(memory: Memory, view: View) -> Memory:
-    """Return memory brought to now: replicas seen joined to cohorts, money spent since the last time, the price of a miss corrected."""
+    """Return memory brought to now: replicas seen joined to cohorts, money spent since the last time, head-room learnt."""
     now, since = view.now_unix, memory.metered_unix if memory.metered_unix is not None else view.now_unix
     day = int(now // SECONDS_PER_DAY)
     today = min(max(now - since, 0.0), now - day * SECONDS_PER_DAY)
@@ -42,7 +41,7 @@ def bring_to_now(memory: Memory, view: View) -> Memory:
         spent_usd_today=spent,
         metered_unix=now,
         interval_seconds=max(now - since, 0.0),
-        miss_multiple=learn_miss_multiple(memory.miss_multiple, view.late_share, view.fleet.slo.attainment),
+        headroom=_headroom(memory, view, max(now - since, 0.0)),
     )
 
 
@@ -70,25 +69,19 @@ def _usd_per_hour(view: View, memory: Memory) -> float:
     return usd + spilled * view.fleet.spill.usd_per_unit * SECONDS_PER_HOUR
 
 
-def learn_miss_multiple(multiple: float | None, late_share: float | None, attainment: float) -> float:
-    """Return the price of a miss, as a multiple of the cheapest rent per unit, moved towards the one that keeps the attainment.
-
-    It starts at the newsvendor's 1 / (1 - attainment) and moves by the log-gradient rule of adaptive conformal inference (Gibbs and
-    Candes 2021): up while more is missed than allowed, slowly down while less is.
-    """
-    allowed = max(1.0 - attainment, 1e-4)
-    multiple = multiple if multiple is not None else 1.0 / allowed
-    if late_share is not None:
-        multiple *= exp(max(min(MISS_GAIN * (late_share - allowed), 0.5), -0.5))
-    low, high = MISS_MULTIPLE_RANGE
-    return min(max(multiple, low), high)
+def _headroom(memory: Memory, view: View, seconds: float) -> Headroom | None:
+    """Return what is learnt of head-room; nothing from demand that is not there or not believed."""
+    if view.fleet.spill is not None or view.demand_per_second is None or view.implausible or is_stale(view):
+        return memory.headroom
+    lead = min((seen.offer.lead_time_seconds for seen in rented(view)), default=0.0)
+    return learn_headroom(memory.headroom, seconds, view.demand_per_second, view.late_share, view.fleet.slo.attainment, lead)
 
 
-def miss_usd_per_unit(view: View, memory: Memory) -> float:
-    """Return what a missed unit of work counts for, USD, where nothing else can serve it."""
+def cheapest_usd_per_unit(view: View) -> float:
+    """Return the rent of a unit of work at the cheapest offer that costs anything, USD; 0 where nothing does."""
     prices = [seen.usd_per_unit for seen in rented(view) if seen.usd_per_replica_hour is not None]
-    prices += [marginal_usd_per_second(seen) / seen.offer.capacity_per_second for seen in view.offers if seen.offer.tier == "floor"]
-    return min((price for price in prices if price > 0.0), default=0.0) * (memory.miss_multiple or 1.0)
+    prices += [marginal_usd_per_second(seen) / seen.offer.capacity_per_second for seen in view.offers if seen.offer.tier is Tier.FLOOR]
+    return min((price for price in prices if price > 0.0), default=0.0)
 
 
 def remember(memory: Memory, view: View, targets: Targets, wanted: int, lift_floor: int, spill_per_second: float) -> Memory:
@@ -120,5 +113,5 @@ def remember(memory: Memory, view: View, targets: Targets, wanted: int, lift_flo
         spent_usd_today=memory.spent_usd_today,
         metered_unix=memory.metered_unix,
         interval_seconds=memory.interval_seconds,
-        miss_multiple=memory.miss_multiple,
+        headroom=memory.headroom,
     )

@@ -85,19 +85,24 @@ def stabilize(targets: Targets, view: View, memory: Memory) -> Staged:
 def limit_steps(targets: Targets, view: View, memory: Memory) -> Staged:
     """Move at most as far as the step limits allow, counted over their periods from the totals that were; one lot may always move."""
     behavior, now = view.fleet.behavior, view.now_unix
-    have, wanted = sum(seen.held for seen in view.offers), total(targets)
+    have, wanted = sum(_within_limit(seen) for seen in view.offers), total(targets)
     if wanted > have and _limits(behavior.scale_up):
-        last = sum(max(memory.targets.get(seen.offer.name, 0), seen.held) for seen in view.offers)
+        last = sum(max(memory.targets.get(seen.offer.name, 0), _within_limit(seen)) for seen in view.offers)
         most = _furthest(behavior.scale_up, now, last, memory.changes, +1, _smallest_lot(view.offers))
         if wanted > most:
             return ask_less(targets, view.offers, max(most, have)), (Reason.STEP_LIMITED,)
     if wanted < have and _limits(behavior.scale_down):
-        last = sum(min(memory.targets.get(seen.offer.name, seen.held), seen.held) for seen in view.offers)
+        last = sum(min(memory.targets.get(seen.offer.name, seen.held), _within_limit(seen)) for seen in view.offers)
         last = last if any(change.removed for change in memory.changes) else have
         least = _furthest(behavior.scale_down, now, last, memory.changes, -1, _smallest_lot(view.offers))
         if wanted < least:
             return keep_more(targets, view.offers, least), (Reason.STEP_LIMITED,)
     return targets, ()
+
+
+def _within_limit(seen: OfferView) -> int:
+    """Return what is held of an offer and may be: what is above its limit goes anyway, and is no step."""
+    return min(seen.held, seen.offer.max_replicas)
 
 
 def _limits(side: Direction) -> bool:

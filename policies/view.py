@@ -119,6 +119,15 @@ class Change(NamedTuple):
     removed: int
 
 
+class Headroom(NamedTuple):
+    """What a fleet without spill has learnt: the factor on its forecast, its typical demand and its recent peak, work per second."""
+
+    log_factor: float
+    typical_per_second: float
+    peak_per_second: float
+    seen_seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What one decision leaves for the next. All of it survives a restart in the snapshot, and none of it grows without bound.
@@ -139,7 +148,7 @@ class Memory:
     spent_usd_today: float = 0.0
     metered_unix: float | None = None
     interval_seconds: float = 0.0
-    miss_multiple: float | None = None
+    headroom: Headroom | None = None
 
 
 def expiry_seconds(fleet: Fleet) -> float:

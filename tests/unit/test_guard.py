@@ -50,7 +50,7 @@ def test_a_sunk_floor_is_held_to_its_limit_and_a_metered_one_only_while_it_pays(
 
 def test_a_metered_floor_without_spill_or_burst_still_serves() -> None:
     metered = replace(RESERVED, opportunity_usd_per_replica_hour=20.0)
-    verdict, _ = decide(view_of(fleet_of(metered, spill=None), flat(30.0), {"reserved": 2}), start_memory(START))
+    verdict, _ = decide(view_of(fleet_of(metered, spill=None, attainment=0.99), flat(30.0), {"reserved": 2}), start_memory(START))
     assert verdict.targets == {"reserved": 3}
 
 

@@ -1,0 +1,130 @@
+"""What the economics alone would hold: floor, then held layers that still pay, then new ones, from the cheapest offer up.
+
+Owns what carried work is worth, in a fleet with spill (its price, by layers of the forecast) and in one without (a level to cover,
+whose head-room calibrates itself), and how offers are stacked. It must not know bounds or calm: `policies.decide` calls those after.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from controlplane.contracts.events import Reason
+from controlplane.contracts.fleet import Tier
+from policies.budget import spill_limit
+from policies.headroom import level_to_cover, start_headroom
+from policies.layers import Grid, Worth, grid_of, kept, lay_out, scaled, started, with_backlog
+from policies.memory import cheapest_usd_per_unit
+from policies.moves import by_price, held_of, lots_up, most_of
+from policies.view import Memory, OfferView, Outlook, Targets, View
+
+# Waiting work is worked off within a minute of the first replica that can be had for it.
+BACKLOG_DRAIN_SECONDS = 60.0
+BACKLOG_MARGIN_SECONDS = 120.0
+# Without spill a level is covered whose worth nobody states: a layer of which a tenth is below the level is held,
+# and what is held is let go only once it is a fifth above.
+COVER_MULTIPLE = 10.0
+KEEP_MARGIN = 1.2
+SMALLEST_MISS = 1e-4
+_CERTAIN = np.ones(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlay:
+    """The demand that layers are held against (`keep`) and bought for (`start`), and what carrying it is worth."""
+
+    keep: Grid
+    start: Grid
+    worth: Worth
+
+
+def desire(view: View, memory: Memory) -> tuple[Targets, tuple[Reason, ...]]:
+    """Return what the economics alone would hold, and why."""
+    offers, held = by_price(view.offers), held_of(view.offers)
+    if view.outlook is None:
+        return {seen.offer.name: max(held[seen.offer.name], _due(seen)) for seen in view.offers}, (Reason.NO_DATA_YET,)
+    outlay = _spilling(view, view.outlook, memory, held) if view.fleet.spill is not None else _covering(view, view.outlook, memory)
+    keep, base = _keep(offers, outlay.keep, outlay.worth)
+    targets = _start(offers, outlay.start, outlay.worth, keep, base)
+    return targets, _why(view, held, keep, targets)
+
+
+def _spilling(view: View, outlook: Outlook, memory: Memory, held: Targets) -> Outlay:
+    """With spill: the whole forecast, at spill's price as far as spill may go, then at the price of a miss."""
+    grid = with_backlog(grid_of(outlook, view.demand_age_seconds), _overdue(view), BACKLOG_DRAIN_SECONDS, _backlog_until(view))
+    price = view.fleet.spill.usd_per_unit if view.fleet.spill is not None else 0.0
+    miss = cheapest_usd_per_unit(view) / max(1.0 - view.fleet.slo.attainment, SMALLEST_MISS)
+    return Outlay(grid, grid, Worth(price, spill_limit(held, view, memory), max(miss, price)))
+
+
+def _covering(view: View, outlook: Outlook, memory: Memory) -> Outlay:
+    """Without spill: one level, covered as if it were certain."""
+    headroom = memory.headroom or start_headroom(view.fleet.slo.attainment, view.demand_per_second or 0.0)
+    level = level_to_cover(outlook, headroom)
+    grid = lay_out(outlook.horizons_seconds, level, _CERTAIN, view.demand_age_seconds)
+    grid = with_backlog(grid, _overdue(view), BACKLOG_DRAIN_SECONDS, _backlog_until(view))
+    return Outlay(scaled(grid, KEEP_MARGIN), grid, Worth(COVER_MULTIPLE * cheapest_usd_per_unit(view), boots_repaid=1.0, kept_times=1.0))
+
+
+def _overdue(view: View) -> float:
+    """Return the waiting work that will be late: more than what is ready serves within the TTFT of the SLO."""
+    if view.backlog <= 0.0 or view.fleet.slo.ttft_seconds is None:
+        return view.backlog
+    ready = sum(seen.ready * seen.offer.capacity_per_second for seen in view.offers)
+    return max(view.backlog - view.fleet.slo.ttft_seconds * ready, 0.0)
+
+
+def _backlog_until(view: View) -> float:
+    lead = min((seen.offer.lead_time_seconds for seen in view.offers if not _sunk(seen)), default=0.0)
+    return lead + BACKLOG_MARGIN_SECONDS
+
+
+def _sunk(seen: OfferView) -> bool:
+    return seen.offer.tier is Tier.FLOOR and seen.offer.opportunity_usd_per_replica_hour <= 0.0
+
+
+def _due(seen: OfferView) -> int:
+    """Return what is held of an offer whatever the demand: a sunk floor to its limit, anything else to its minimum."""
+    return most_of(seen) if _sunk(seen) else min(lots_up(seen.offer.min_replicas, seen.offer), most_of(seen))
+
+
+def _keep(offers: list[OfferView], grid: Grid, worth: Worth) -> tuple[Targets, float]:
+    """Stack what is held, cheapest at the bottom, and keep each layer that pays."""
+    targets: Targets = {}
+    base = 0.0
+    for seen in offers:
+        count = _due(seen)
+        if seen.held > count:
+            count = max(count, kept(seen, grid, base, worth) * seen.offer.replicas_per_lot)
+        targets[seen.offer.name] = count
+        base += count * seen.offer.capacity_per_second
+    return targets, base
+
+
+def _start(offers: list[OfferView], grid: Grid, worth: Worth, keep: Targets, base: float) -> Targets:
+    """Put new layers on top of what is kept, from the cheapest offer that is available, as long as each pays."""
+    targets = dict(keep)
+    for seen in offers:
+        name, lot = seen.offer.name, seen.offer.replicas_per_lot
+        room = (most_of(seen) - targets[name]) // lot
+        if room <= 0 or targets[name] < seen.held:
+            continue
+        more = started(seen, grid, base, worth, room) * lot
+        targets[name] += more
+        base += more * seen.offer.capacity_per_second
+    return targets
+
+
+def _why(view: View, held: Targets, keep: Targets, targets: Targets) -> tuple[Reason, ...]:
+    reasons = []
+    if any(_sunk(seen) and targets[seen.offer.name] > 0 for seen in view.offers):
+        reasons.append(Reason.FLOOR_IS_SUNK)
+    priced = [seen.offer.name for seen in view.offers if not _sunk(seen)]
+    if any(targets[name] > keep[name] for name in priced):
+        reasons.append(Reason.LAYER_PAYS)
+    if any(keep[name] < held[name] for name in priced):
+        reasons.append(Reason.LAYER_RELEASED)
+    elif any(held[name] > 0 for name in priced):
+        reasons.append(Reason.LAYER_HELD)
+    if view.backlog > 0.0:
+        reasons.append(Reason.BACKLOG)
+    return tuple(reasons)
