@@ -65,6 +65,7 @@ class Settings:
     seed: int = 0
     web: WebSettings | None = None
     quotes: tuple[str, ...] = ()
+    quotes_token: str | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -177,7 +178,7 @@ def _makers(plane: Plane, fleet: Fleet, stack: contextlib.AsyncExitStack, speed:
         planner.SERVICE: lambda: planner.Planner(client, fleet, clock, plane.roster.heard),
     }
     if plane.settings.quotes:
-        sources = tuple(source_of(text) for text in plane.settings.quotes)
+        sources = tuple(source_of(text, plane.settings.quotes_token) for text in plane.settings.quotes)
         for source in sources:
             stack.push_async_callback(source.close)
         makers[quoter.SERVICE] = lambda: quoter.Quoter(client, fleet, sources, clock)

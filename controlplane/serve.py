@@ -26,7 +26,7 @@ from controlplane.contracts.subjects import INPUT_SUBJECTS, INPUTS_STREAM, OUTPU
 from controlplane.replay import is_replay, refuse_mixture, replay_of
 from controlplane.services.web import SERVICE as WEB
 from controlplane.traces import data_folders
-from controlplane.web.settings import DEFAULT_LISTEN, web_settings_of
+from controlplane.web.settings import DEFAULT_LISTEN, secret, web_settings_of
 
 log = structlog.get_logger(__name__)
 
@@ -92,6 +92,7 @@ def settings_of(options: ServeOptions) -> Settings:
         cloud_url=options.cloud_url,
         web=web_settings_of(listen, environment_variables()) if listen else None,
         quotes=options.quotes,
+        quotes_token=secret("TIDEGATE_QUOTES_TOKEN", environment_variables()),
     )
 
 
