@@ -54,7 +54,7 @@ class Pipe:
         try:
             self.states[read.fleet], verdict = pipeline.frame(state, read)
         except Exception as error:
-            # Such as figures beyond what a float holds: the line is refused, the state stays as it was, and the next one is answered.
+            # A defect of ours on one line must not end the others' answers.
             raise LineError(f"cannot be decided on: {type(error).__name__}: {error}") from error
         self.newest[read.fleet] = read.time.timestamp()
         return answer_of(read, verdict)

@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 class Folding[S]:
     """What is folded: a pure step and the state's birth, writing and reading. `version` is the schema version of `dump`.
 
-    `step` may raise for an event that it cannot take: that event is set aside with the reason, and the state stays as it was.
+    An event for which `step` raises is set aside with the reason, and the fold goes on with the state from before it.
     """
 
     step: Callable[[S, Event, int], tuple[S, Sequence[Event]]]

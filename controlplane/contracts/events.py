@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from controlplane.contracts.fleet import Mode, Tier
-from controlplane.contracts.units import Count, Name, NonNegative, Positive, Share, Time
+from controlplane.contracts.units import Count, Name, NonNegative, Positive, Share, Time, Work
 
 
 class Event(BaseModel):
@@ -50,11 +50,11 @@ class Observation(Event):
     kind = "observation"
     fleet: Name
     interval_seconds: Positive | None = Field(None, description="length of the interval, seconds; null: since the previous one")
-    demand_per_second: NonNegative | None = Field(description="mean offered work per second, the fleet's unit; null: not known")
-    backlog: NonNegative | None = Field(None, description="work waiting at the end of the interval, the fleet's unit")
-    served_per_second: NonNegative | None = Field(None, description="work served within the SLO, per second")
-    late_per_second: NonNegative | None = Field(None, description="work served outside the SLO or refused, per second")
-    spilled_per_second: NonNegative | None = Field(None, description="work that the gateway spilled, per second")
+    demand_per_second: Work | None = Field(description="mean offered work per second, the fleet's unit; null: not known")
+    backlog: Work | None = Field(None, description="work waiting at the end of the interval, the fleet's unit")
+    served_per_second: Work | None = Field(None, description="work served within the SLO, per second")
+    late_per_second: Work | None = Field(None, description="work served outside the SLO or refused, per second")
+    spilled_per_second: Work | None = Field(None, description="work that the gateway spilled, per second")
     ttft_seconds_p95: NonNegative | None = None
     itl_seconds_p95: NonNegative | None = None
     kv_cache_used_share: Share | None = None

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from controlplane.contracts.events import Alert, Launch
-from controlplane.contracts.units import Count, Name, NonNegative, Time
+from controlplane.contracts.units import Count, Name, NonNegative, Time, Work
 
 
 class Line(BaseModel):
@@ -26,15 +26,15 @@ class Frame(Line):
     """
 
     type: Literal["observation"] = "observation"
-    demand: NonNegative | None
-    backlog: NonNegative | None = None
+    demand: Work | None
+    backlog: Work | None = None
     ready: dict[Name, Count] = Field(default_factory=dict)
     pending: dict[Name, Count] = Field(default_factory=dict)
     unavailable: tuple[Name, ...] = ()
     prices: dict[Name, NonNegative] = Field(default_factory=dict)
-    served: NonNegative | None = None
-    late: NonNegative | None = None
-    spilled: NonNegative | None = None
+    served: Work | None = None
+    late: Work | None = None
+    spilled: Work | None = None
 
 
 class LaunchLine(Launch):

@@ -63,6 +63,11 @@ Name = Annotated[
     Field(description="a DNS label: lower-case letters, digits and '-', at most 63"),
 ]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+# More work than all GPUs on earth do; beyond it sums of squares would be infinite, and a forecast that has learnt them never recovers.
+WORK_AT_MOST = 1e15
+Work = Annotated[float, Field(ge=0.0, le=WORK_AT_MOST, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
+# What JSON readers with floating-point numbers take exactly.
+COUNT_AT_MOST = 2**53 - 1
+Count = Annotated[int, Field(ge=0, le=COUNT_AT_MOST)]
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
