@@ -18,7 +18,7 @@ from controlplane.clocks import Clock
 from controlplane.contracts.events import Decision
 from controlplane.contracts.fleet import Fleet, Mode
 from controlplane.contracts.subjects import DECISION, OUTPUTS_STREAM
-from controlplane.services.reconciler import Reconciler
+from controlplane.services.reconciler import PERIOD_SECONDS, Reconciler
 
 SERVICE = "actuator"
 
@@ -30,10 +30,13 @@ class FleetActuator:
 
     In recommend mode and while the policy is frozen nothing is touched, whatever a decision says: the newest one may have been made
     before this process was told to keep its hands off, or by a planner with another policy.
+    `refresh_seconds`, wall time: how often the newest decision is asked for, beside being told of each.
     """
 
-    def __init__(self, client: Client, fleet: Fleet, actuators: Mapping[str, Actuator], clock: Clock) -> None:
-        self._client, self._fleet = client, fleet
+    def __init__(
+        self, client: Client, fleet: Fleet, actuators: Mapping[str, Actuator], clock: Clock, refresh_seconds: float = PERIOD_SECONDS
+    ) -> None:
+        self._client, self._fleet, self._refresh_seconds = client, fleet, refresh_seconds
         publish = Publisher(client, f"tidegate/{SERVICE}/{fleet.name}").publish
         if fleet.guard.mode is not Mode.ACT or fleet.guard.frozen:
             actuators = {name: DryRun(actuator) for name, actuator in actuators.items()}
@@ -44,14 +47,11 @@ class FleetActuator:
 
     async def run(self) -> None:
         """Follow decisions until stopped."""
-        last = await newest(self._client, OUTPUTS_STREAM, DECISION.format(fleet=self._fleet.name))
-        if isinstance(last, Decision):
-            await self._follow(last)
         broker = build_broker(self._client, SERVICE)
         on_decisions(broker, self._follow, self._fleet.name)
         app = service_app(broker)
         await app.start()
-        loops = [asyncio.ensure_future(reconciler.run()) for reconciler in self._reconcilers]
+        loops = [asyncio.ensure_future(loop) for loop in (self._refresh(), *(reconciler.run() for reconciler in self._reconcilers))]
         ending = asyncio.ensure_future(self._stopping.wait())
         try:
             done, _ = await asyncio.wait({*loops, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -66,6 +66,14 @@ class FleetActuator:
     def stop(self) -> None:
         """Let `run` end; what is bought stays as it is."""
         self._stopping.set()
+
+    async def _refresh(self) -> None:
+        """Ask for the newest decision at the start and then now and again: a consumer that the server lost tells of none any more."""
+        while True:
+            last = await newest(self._client, OUTPUTS_STREAM, DECISION.format(fleet=self._fleet.name))
+            if isinstance(last, Decision):
+                await self._follow(last)
+            await asyncio.sleep(self._refresh_seconds)
 
     async def _follow(self, decision: Decision) -> None:
         for reconciler in self._reconcilers:

@@ -12,10 +12,10 @@ from controlplane.bus.watch import newest
 from controlplane.clocks import SystemClock
 from controlplane.contracts.events import Actuation, Decision, Event, Outcome
 from controlplane.contracts.fleet import Fleet, Guard, Mode, Slo, Unit
-from controlplane.contracts.subjects import ACTUATION, OUTPUTS_STREAM
+from controlplane.contracts.subjects import ACTUATION, ACTUATOR_DURABLE, OUTPUTS_STREAM
 from controlplane.contracts.units import from_unix
 from controlplane.services.actuator import FleetActuator
-from tests.contract.actuator_rigs import RIGS, Rig, offer_with
+from tests.contract.actuator_rigs import LAG_SECONDS, RIGS, Rig, offer_with
 
 FLEET = "r1"
 
@@ -60,3 +60,24 @@ async def test_a_decision_to_act_is_followed_only_where_our_own_policy_lets_us_a
     assert isinstance(actuation, Actuation)
     assert actuation.outcome is outcome
     assert rig.purchases() == bought
+
+
+async def test_decisions_are_followed_although_the_server_has_lost_the_consumer(client: Client, tmp_path: Path) -> None:
+    rig = RIGS["simulated"](tmp_path, offer_with())
+    fleet = Fleet(FLEET, Slo(0.99), Unit.REQUESTS, (rig.offer,), guard=Guard(mode=Mode.ACT))
+    service = FleetActuator(client, fleet, {rig.offer.name: rig.actuator()}, SystemClock(), refresh_seconds=0.1)
+    running = asyncio.create_task(service.run())
+    try:
+        for target in (1, 3):
+            await Publisher(client, "tidegate/test").publish(decision(rig.offer.name, target))
+            for _ in range(200):
+                if sum(rig.held().values()) == target:
+                    break
+                await asyncio.sleep(0.05)
+            assert rig.held() == {"pending": target}
+            rig.advance(LAG_SECONDS + 1.0)
+            if target == 1:
+                assert await client.jetstream().delete_consumer(OUTPUTS_STREAM, f"{ACTUATOR_DURABLE}-{FLEET}")
+    finally:
+        service.stop()
+        await running
