@@ -5,6 +5,7 @@ Owns the mean over what was gathered, weighted by time; a value that stands alon
 """
 
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 
 from controlplane.contracts.events import Event, Forecast, Observation
 from controlplane.contracts.fleet import Fleet
@@ -24,12 +25,17 @@ class GatherState:
     until_unix: float | None = None
 
 
+def stagger_of(name: str) -> float:
+    """Return a share between 0.75 and 1 by name, so that many fleets in one process do not all learn in the same moment."""
+    return 1.0 - blake2b(name.encode(), digest_size=1).digest()[0] / 1024.0
+
+
 class Coalescing:
-    """A fleet's forecasting, fed at most once in a sixteenth of its tick however fast observations come."""
+    """A fleet's forecasting, fed about once in a sixteenth of its tick however fast observations come."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.forecasting = Forecasting(fleet)
-        self._least_seconds = SHARE_OF_TICK * fleet.tick_seconds
+        self._least_seconds = SHARE_OF_TICK * fleet.tick_seconds * stagger_of(fleet.name)
 
     def start(self) -> GatherState:
         """Return the state that has seen nothing."""
