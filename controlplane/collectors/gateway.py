@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from controlplane.contracts.fleet import Fleet
 
 HEARD_SECONDS = 90.0
+STEPS_OF_PATIENCE = 2.5
+FORGET_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,50 +93,61 @@ class Diverted:
     was_heard: bool = False
 
 
+@dataclass(slots=True)
+class _Instance:
+    """One instance of a gateway: its newest totals, what was added since the last reading, and its last rates."""
+
+    heard_unix: float
+    since_unix: float
+    totals: dict[Hashable, tuple[str, float]]
+    patience_seconds: float = HEARD_SECONDS
+    added: dict[str, float] = field(default_factory=dict)
+    rates: dict[str, float] | None = None
+
+
 class GatewayCounts:
     """Counts by series with resets. `take` each scrape of each gateway instance in order, then `close` the interval."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self._totals: dict[Hashable, dict[Hashable, float]] = {}
-        self._heard_unix: dict[Hashable, float] = {}
-        self._since_unix: dict[Hashable, float] = {}
-        self._added: dict[Hashable, dict[str, float]] = {}
-        self._rates: dict[Hashable, dict[str, float]] = {}
+        self._instances: dict[Hashable, _Instance] = {}
+        self._was_heard = False
 
     def take(self, instance: Hashable, time_unix: float, samples: Iterable[tuple[Hashable, str, float]]) -> None:
         """Fold one scrape: (series, part, value). An instance heard for the first time only sets what later ones are compared with."""
-        if time_unix <= self._heard_unix.get(instance, -math.inf):
+        known = self._instances.get(instance)
+        found = [sample for sample in samples if 0.0 <= sample[2] < math.inf]
+        if not found or (known is not None and time_unix <= known.heard_unix):
             return
-        totals = {key: value for key, part, value in samples if part != "pulse" and 0.0 <= value < math.inf}
-        parts = {key: part for key, part, _ in samples}
-        before = self._totals.get(instance)
-        if before is not None:
-            added = self._added.setdefault(instance, {})
-            restarted = any(value < before.get(key, value) for key, value in totals.items())
-            for key, value in totals.items():
-                grown = value if restarted else value - before.get(key, 0.0)
-                added[parts[key]] = added.get(parts[key], 0.0) + grown
-        else:
-            self._since_unix[instance] = time_unix
-        if parts:
-            self._totals[instance] = totals
-            self._heard_unix[instance] = time_unix
+        totals = {key: (part, value) for key, part, value in found if part != "pulse"}
+        self._was_heard = True
+        if known is None:
+            self._instances[instance] = _Instance(time_unix, time_unix, totals)
+            return
+        before = {key: value for key, (_, value) in known.totals.items()}
+        restarted = any(value < before.get(key, value) for key, (_, value) in totals.items())
+        for key, (part, value) in totals.items():
+            known.added[part] = known.added.get(part, 0.0) + (value if restarted else value - before.get(key, 0.0))
+        known.patience_seconds = STEPS_OF_PATIENCE * (time_unix - known.heard_unix)
+        known.totals, known.heard_unix = totals, time_unix
 
     def close(self, now_unix: float) -> Diverted:
         """Return the rates since the last call, and begin anew."""
-        heard = {instance for instance, time_unix in self._heard_unix.items() if now_unix - time_unix <= HEARD_SECONDS}
-        for instance in heard:
-            span = self._heard_unix[instance] - self._since_unix[instance]
+        rates = []
+        for name, instance in list(self._instances.items()):
+            silent, span = now_unix - instance.heard_unix, instance.heard_unix - instance.since_unix
+            if silent > FORGET_SECONDS:
+                del self._instances[name]
+                continue
             if span > 0.0:
-                added = self._added.pop(instance, {})
-                self._rates[instance] = {part: value / span for part, value in added.items()}
-                self._since_unix[instance] = self._heard_unix[instance]
-        known = [self._rates[instance] for instance in heard if instance in self._rates]
-        if not known:
-            return Diverted(was_heard=bool(self._heard_unix))
-        spilled = sum(rates.get("spilled", 0.0) for rates in known)
-        shed = sum(rates.get("shed", 0.0) for rates in known) if self.gateway.shed_labels else None
+                instance.rates = {part: value / span for part, value in instance.added.items()}
+                instance.added, instance.since_unix = {}, instance.heard_unix
+            if instance.rates is not None and silent <= instance.patience_seconds:
+                rates.append(instance.rates)
+        if not rates:
+            return Diverted(was_heard=self._was_heard)
+        spilled = sum(each.get("spilled", 0.0) for each in rates)
+        shed = sum(each.get("shed", 0.0) for each in rates) if self.gateway.shed_labels else None
         return Diverted(spilled, shed, was_heard=True)
 
 

@@ -76,6 +76,10 @@ class PrometheusSource:
 
     async def read(self, now_unix: float) -> Sequence[Observation]:
         """Return what came in since the last read, with what was missed in between, oldest first."""
+        if self._closed_unix is not None and now_unix <= self._closed_unix:
+            # The clock was set back: begin anew from here.
+            self._closed_unix = now_unix
+            return []
         heard = await self._ask(now_unix)
         offset = self.clock_offset_seconds
         ends = self._ends(now_unix)

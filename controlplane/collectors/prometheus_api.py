@@ -75,9 +75,9 @@ class PrometheusApi:
             self.url,
             auth=_FreshLogin(self._login),
             session=session,
-            retry=Retry(total=0, redirect=3),
+            # We retry; urllib3 only follows redirects, and says what went wrong as it was.
+            retry=Retry(total=3, connect=0, read=False, redirect=3, status=0, other=0, respect_retry_after_header=False),
             timeout=self._timeout_seconds,
-            method="POST",
         )
         self._threads = ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="prometheus")
 

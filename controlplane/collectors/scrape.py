@@ -69,8 +69,11 @@ class EngineSource:
             return []
         if self._expected is None:
             raise SourceError("nobody knows yet where the replicas are")
-        interval = max(now_unix - self._closed_unix, 1e-3) if self._closed_unix is not None else self._interval_seconds
+        interval = now_unix - self._closed_unix if self._closed_unix is not None else self._interval_seconds
         self._closed_unix = now_unix
+        if interval <= 0.0:
+            # The clock was set back: begin anew from here.
+            return []
         # Scrapes are dated by the wall clock, whatever clock the reader runs on.
         wall = time.time()
         reading = replace(self._replicas.close(wall, interval, self._expected), time_unix=now_unix)
