@@ -91,7 +91,7 @@ class Meter:
         self._decided = self._gauge("decision_timestamp_seconds", "Time of the newest decision, unix seconds.", "fleet")
         self._expires = self._gauge("decision_expires_timestamp_seconds", "When the newest decision expires, unix seconds.", "fleet")
         self._targets = self._gauge("target_replicas", "Replicas that the newest decision wants.", "fleet", "offer", "tier")
-        self._forecast = self._gauge("forecast_demand_per_second", "Demand at the lead time, by quantile.", "fleet", "quantile")
+        self._forecast = self._gauge("forecast_demand_per_second", "Demand at the lead time, by quantile.", "fleet", "level")
         self._spill = self._gauge("spill_allowed_per_second", "Work per second that may be spilled.", "fleet")
         self._usd = self._gauge("target_usd_per_hour", "What the targets cost.", "fleet")
 

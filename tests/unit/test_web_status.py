@@ -1,5 +1,8 @@
 """What is shown: the status API, /metrics, and the page, from the events that a running tidegate says."""
 
+import subprocess
+
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from controlplane.contracts.events import Actuation, Decision, Forecast, Observation, Outcome, PoolStatus, Quote, Reason, Tick
@@ -153,3 +156,9 @@ async def test_the_page_brings_all_that_it_needs_and_no_data() -> None:
         assert (await rig.ask("GET", f"/{name}")).status_code == 200
     assert "http" not in page.text.replace("http-equiv", "")
     assert "r1" not in page.text
+
+
+@pytest.mark.needs("prometheus")
+def test_promtool_finds_nothing_to_say_about_the_metrics() -> None:
+    checked = subprocess.run(["promtool", "check", "metrics"], input=told().meter.text(), capture_output=True, check=False)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
