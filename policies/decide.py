@@ -10,7 +10,8 @@ from typing import NamedTuple
 from controlplane.contracts.events import Reason
 from policies import guard, stabilize
 from policies.budget import spill_allowance, within_budget
-from policies.desire import desire
+from policies.desire import desire, unserved_usd_per_unit
+from policies.experience import with_experience
 from policies.memory import bring_to_now, remember, start_memory
 from policies.moves import held_of, total
 from policies.view import Memory, Staged, Targets, View
@@ -40,6 +41,7 @@ class Verdict:
 def decide(view: View, memory: Memory) -> tuple[Verdict, Memory]:
     """Return what to hold in every tier now, and what to remember for the next time."""
     memory = bring_to_now(memory, view)
+    view = with_experience(view, memory, unserved_usd_per_unit(view))
     wanted, why = desire(view, memory)
     asked = total(wanted)
     lift_floor = guard.raise_lift(memory, view.lift_replicas, asked)

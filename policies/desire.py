@@ -4,7 +4,7 @@ Owns what carried work is worth, in a fleet with spill (its price, by layers of 
 whose head-room calibrates itself), and how offers are stacked. It must not know bounds or calm: `policies.decide` calls those after.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,7 @@ BACKLOG_MARGIN_SECONDS = 120.0
 COVER_MULTIPLE = 10.0
 KEEP_MARGIN = 1.2
 SMALLEST_MISS = 1e-4
+LEAST_ADVANTAGE = 0.1
 _CERTAIN = np.ones(1)
 
 
@@ -43,9 +44,16 @@ def desire(view: View, memory: Memory) -> tuple[Targets, tuple[Reason, ...]]:
     if view.outlook is None:
         return {seen.offer.name: max(held[seen.offer.name], _due(seen)) for seen in view.offers}, (Reason.NO_DATA_YET,)
     outlay = _spilling(view, view.outlook, memory, held) if view.fleet.spill is not None else _covering(view, view.outlook, memory)
-    keep, base = _keep(offers, outlay.keep, outlay.worth)
-    targets = _start(offers, outlay.start, outlay.worth, keep, base)
+    keep, needed = _keep(offers, outlay.keep, outlay.worth)
+    targets = _start(offers, outlay.start, outlay.worth, keep, needed)
+    if targets == keep and len(offers) > 1:
+        targets = _return(offers, outlay.start, targets, needed)
     return targets, _why(view, held, keep, targets)
+
+
+def unserved_usd_per_unit(view: View) -> float:
+    """Return what a unit of work costs that no replica carries: spill's price, without spill that of a level not covered."""
+    return view.fleet.spill.usd_per_unit if view.fleet.spill is not None else COVER_MULTIPLE * cheapest_usd_per_unit(view)
 
 
 def _spilling(view: View, outlook: Outlook, memory: Memory, held: Targets) -> Outlay:
@@ -87,22 +95,32 @@ def _due(seen: OfferView) -> int:
     return most_of(seen) if _sunk(seen) else min(lots_up(seen.offer.min_replicas, seen.offer), most_of(seen))
 
 
-def _keep(offers: list[OfferView], grid: Grid, worth: Worth) -> tuple[Targets, float]:
-    """Stack what is held, cheapest at the bottom, and keep each layer that pays."""
-    targets: Targets = {}
-    base = 0.0
+def _keep(offers: list[OfferView], grid: Grid, worth: Worth) -> tuple[Targets, Targets]:
+    """Stack what is held, cheapest at the bottom; return what pays to keep, and what of it will still be needed once pending serves.
+
+    What is ready is let go on account of what is ready below it, never of what is pending there: make before break.
+    """
+    keep: Targets = {}
+    needed: Targets = {}
+    base = ready_base = 0.0
     for seen in offers:
-        count = _due(seen)
+        offer, count = seen.offer, _due(seen)
+        needed[offer.name] = keep[offer.name] = count
         if seen.held > count:
-            count = max(count, kept(seen, grid, base, worth) * seen.offer.replicas_per_lot)
-        targets[seen.offer.name] = count
-        base += count * seen.offer.capacity_per_second
-    return targets, base
+            lots = kept(seen, grid, base, worth)
+            needed[offer.name] = max(count, lots * offer.replicas_per_lot)
+            if needed[offer.name] < seen.ready and ready_base < base:
+                lots = kept(replace(seen, pending=0), grid, ready_base, worth)
+            keep[offer.name] = max(count, lots * offer.replicas_per_lot)
+        base += needed[offer.name] * offer.capacity_per_second
+        ready_base += min(keep[offer.name], seen.ready) * offer.capacity_per_second
+    return keep, needed
 
 
-def _start(offers: list[OfferView], grid: Grid, worth: Worth, keep: Targets, base: float) -> Targets:
-    """Put new layers on top of what is kept, from the cheapest offer that is available, as long as each pays."""
+def _start(offers: list[OfferView], grid: Grid, worth: Worth, keep: Targets, needed: Targets) -> Targets:
+    """Put new layers on top of what is needed, from the cheapest offer that is available, as long as each pays."""
     targets = dict(keep)
+    base = sum(needed[seen.offer.name] * seen.offer.capacity_per_second for seen in offers)
     for seen in offers:
         name, lot = seen.offer.name, seen.offer.replicas_per_lot
         room = (most_of(seen) - targets[name]) // lot
@@ -112,6 +130,29 @@ def _start(offers: list[OfferView], grid: Grid, worth: Worth, keep: Targets, bas
         targets[name] += more
         base += more * seen.offer.capacity_per_second
     return targets
+
+
+def _return(offers: list[OfferView], grid: Grid, targets: Targets, needed: Targets) -> Targets:
+    """Ask the cheapest offer that has room for what a dearer one carries now, where that repays its boot at the prices of both.
+
+    The dearer replicas go once the cheaper ones serve. An advantage of less than `LEAST_ADVANTAGE` is left alone.
+    """
+    rented = [seen for seen in offers if not _sunk(seen)]
+    dear = next((seen for seen in reversed(rented) if needed[seen.offer.name] > 0), None)
+    cheap = next((seen for seen in rented if targets[seen.offer.name] >= seen.held and _room(seen, targets) > 0), None)
+    if dear is None or cheap is None or cheap.usd_per_unit > (1.0 - LEAST_ADVANTAGE) * dear.usd_per_unit:
+        return targets
+    below = sum(needed[seen.offer.name] * seen.offer.capacity_per_second for seen in offers if seen is not dear)
+    carried_now = needed[dear.offer.name] * dear.offer.capacity_per_second
+    lots = int(carried_now // (cheap.offer.capacity_per_second * cheap.offer.replicas_per_lot))
+    more = started(cheap, grid, below, Worth(dear.usd_per_unit, boots_repaid=1.0), min(_room(cheap, targets), lots))
+    if not more:
+        return targets
+    return {**targets, cheap.offer.name: targets[cheap.offer.name] + more * cheap.offer.replicas_per_lot}
+
+
+def _room(seen: OfferView, targets: Targets) -> int:
+    return (most_of(seen) - targets[seen.offer.name]) // seen.offer.replicas_per_lot
 
 
 def _why(view: View, held: Targets, keep: Targets, targets: Targets) -> tuple[Reason, ...]:

@@ -218,4 +218,4 @@ def marginal_usd_per_second(view: OfferView) -> float:
     if view.offer.tier is Tier.FLOOR:
         return view.offer.opportunity_usd_per_replica_hour / 3600.0
     price = view.usd_per_replica_hour
-    return float("inf") if price is None else price / 3600.0
+    return float("inf") if price is None else (price + view.risk_usd_per_replica_hour) / 3600.0

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from controlplane.contracts.fleet import Tier
 from policies.budget import SECONDS_PER_DAY, SECONDS_PER_HOUR, price_of, rented
+from policies.experience import learn_offers
 from policies.guard import is_stale
 from policies.headroom import learn_headroom
 from policies.layers import marginal_usd_per_second
@@ -42,6 +43,7 @@ def bring_to_now(memory: Memory, view: View) -> Memory:
         metered_unix=now,
         interval_seconds=max(now - since, 0.0),
         headroom=_headroom(memory, view, max(now - since, 0.0)),
+        offers=learn_offers(memory, view),
     )
 
 
@@ -114,4 +116,5 @@ def remember(memory: Memory, view: View, targets: Targets, wanted: int, lift_flo
         metered_unix=memory.metered_unix,
         interval_seconds=memory.interval_seconds,
         headroom=memory.headroom,
+        offers=memory.offers,
     )

@@ -51,7 +51,8 @@ class Outlook:
 class OfferView:
     """One offer as it is now. `usd_per_replica_hour` is the live price, else the policy's, else its ceiling; None: unknown.
 
-    `stock` is how many more replicas can be had, None where nobody says.
+    `stock` is how many more replicas can be had, None where nobody says. `risk_usd_per_replica_hour` is what losing replicas of it costs
+    on average; it bears on the choice between offers, never on budgets.
     """
 
     offer: Offer
@@ -60,6 +61,7 @@ class OfferView:
     usd_per_replica_hour: float | None = None
     stock: int | None = None
     unavailable: bool = False
+    risk_usd_per_replica_hour: float = 0.0
 
     @property
     def held(self) -> int:
@@ -68,10 +70,10 @@ class OfferView:
 
     @property
     def usd_per_unit(self) -> float:
-        """USD per unit of work at full use; infinite where the price is unknown."""
+        """USD per unit of work at full use, its risk included; infinite where the price is unknown."""
         if self.usd_per_replica_hour is None:
             return UNKNOWN_PRICE
-        return self.usd_per_replica_hour / (self.offer.capacity_per_second * 3600.0)
+        return (self.usd_per_replica_hour + self.risk_usd_per_replica_hour) / (self.offer.capacity_per_second * 3600.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,16 @@ class Change(NamedTuple):
     removed: int
 
 
+class Experience(NamedTuple):
+    """What an offer has taught: what it held last, refusals in a row and until when it is left alone, replicas lost and hours held."""
+
+    held: int | None = None
+    refusals: int = 0
+    refused_until_unix: float = 0.0
+    lost: float = 0.0
+    replica_hours: float = 0.0
+
+
 class Headroom(NamedTuple):
     """What a fleet without spill has learnt: the factor on its forecast, its typical demand and its recent peak, work per second."""
 
@@ -149,6 +161,7 @@ class Memory:
     metered_unix: float | None = None
     interval_seconds: float = 0.0
     headroom: Headroom | None = None
+    offers: Mapping[str, Experience] = field(default_factory=dict)
 
 
 def expiry_seconds(fleet: Fleet) -> float:

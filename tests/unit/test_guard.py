@@ -43,7 +43,7 @@ def test_the_fleets_ceiling_beats_the_offers_floors_dearest_first() -> None:
 def test_a_sunk_floor_is_held_to_its_limit_and_a_metered_one_only_while_it_pays() -> None:
     metered = replace(RESERVED, name="metered", opportunity_usd_per_replica_hour=20.0, min_replicas=1)
     fleet = fleet_of(RESERVED, metered)
-    held = {"reserved": 1, "metered": 4}
+    held = {"reserved": 4, "metered": 4}
     assert decide(view_of(fleet, flat(45.0), held), start_memory(START))[0].targets == {"reserved": 4, "metered": 1}
     assert decide(view_of(fleet, flat(65.0), held), start_memory(START))[0].targets == {"reserved": 4, "metered": 3}
 
