@@ -75,14 +75,11 @@ class OrderedReader:
                 await asyncio.sleep(LISTEN_SECONDS)
                 if self._is_broken():
                     await self._restart()
+            await self._ask_for_more()
             if not self._queue:
-                await self._ask_for_more()
                 self._arrived.clear()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._arrived.wait(), wait_seconds)
-            batch = self._take(limit)
-            await self._ask_for_more()
-            return batch
         except (nats.errors.Error, OSError, TimeoutError) as error:
             log.warning(
                 "reading waits for the server", stream=self._stream, position=self.position, error=str(error) or type(error).__name__
@@ -90,6 +87,8 @@ class OrderedReader:
             self._consumer = ""
             await asyncio.sleep(RETRY_SECONDS)
             return []
+        # Nothing may fail from here on: what was taken counts as handed out.
+        return self._take(limit)
 
     async def close(self) -> None:
         """Let the consumer go."""
