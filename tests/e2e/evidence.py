@@ -114,7 +114,7 @@ def assert_bought_as_decided(entries: tuple[Entry, ...], streams: Streams) -> No
     assert isinstance(opened, Opened)
     # Both clocks run at one speed; they were started at different moments.
     ahead = opened.time_unix + SPEED * (streams.replay_wall - opened.wall_unix) - streams.replay_start
-    made = [(decision.time.timestamp() + ahead, decision.targets[RENTED]) for decision in streams.decided()]
+    made = [(decision.time.timestamp() + ahead, decision.targets[RENTED]) for decision in streams.decided() if RENTED in decision.targets]
     moments = sorted({at for at, _ in made} | {at + ON_ITS_WAY_SECONDS * SPEED for at, _ in made})
     highest = [
         (moment, max((target for at, target in made if moment - ON_ITS_WAY_SECONDS * SPEED <= at <= moment), default=0))
