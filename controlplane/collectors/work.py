@@ -5,7 +5,7 @@ spilled or shed. It must not read anything; `prometheus` and `scrape` bring read
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from controlplane.collectors.api import Reading
 from controlplane.collectors.gateway import Diverted
@@ -176,11 +176,6 @@ def nothing_heard(fleet: Fleet, now_unix: float, interval_seconds: float, source
 def as_history(observation: Observation) -> Observation:
     """Return an observation marked as history: learnt from, never decided on."""
     return observation.model_copy(update={"flags": tuple(sorted({*observation.flags, Flag.HISTORY}))})
-
-
-def without_demand(reading: Reading) -> Reading:
-    """Return a reading whose demand is not believed."""
-    return replace(reading, requests_per_second=None)
 
 
 def _times(value: float | None, factor: float) -> float | None:
