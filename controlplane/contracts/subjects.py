@@ -56,8 +56,6 @@ INPUT_SUBJECTS = (
 OUTPUT_SUBJECTS = ("tidegate.decision.*", "tidegate.actuation.*.*", "tidegate.audit")
 DEAD_SUBJECTS = ("tidegate.dead.>",)
 
-FORECASTER_DURABLE = "tidegate-forecaster"
-PLANNER_DURABLE = "tidegate-planner"
 ACTUATOR_DURABLE = "tidegate-actuator"
 
 SNAPSHOT_BUCKET = "TIDEGATE_SNAPSHOTS"
