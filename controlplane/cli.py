@@ -146,6 +146,32 @@ def simulate(
 
 
 @app.command()
+def backtest(
+    traces: Annotated[list[str], typer.Argument(help="traces' names, or CSV or Parquet files of your own", show_default=False)],
+    policy: Annotated[Path | None, typer.Option("--policy", help="take time zone, season and methods from this policy")] = None,
+    fleet: Annotated[str | None, typer.Option("--fleet", help="which fleet of the policy; left out: its only one")] = None,
+    column: Annotated[str | None, typer.Option("--column", help="the column that counts demand; left out: found by its name")] = None,
+    time_column: Annotated[str | None, typer.Option("--time-column", help="the column of times; left out: found by its name")] = None,
+    time_zone: Annotated[str | None, typer.Option("--time-zone", help="where the day begins, such as America/New_York")] = None,
+    lead_time: Annotated[float | None, typer.Option("--lead-time", help="one more horizon, seconds", min=1.0)] = None,
+    step: Annotated[float | None, typer.Option("--step", help="average a finer trace to so many seconds first", min=1.0)] = None,
+    peers: Annotated[
+        list[str] | None, typer.Option("--peer", help="ets, sarimax, AutoARIMA, AutoETS or MSTL, minutes each; may be repeated")
+    ] = None,
+    report: Annotated[Path | None, typer.Option("--report", help="write an HTML page with plots to this file")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the figures as JSON")] = False,
+) -> None:
+    """Score the forecast on traces: at every observation predict first, learn after; beside persistence and seasonal-naive."""
+    from controlplane.commands_backtest import BacktestOptions, backtest_traces
+
+    options = BacktestOptions(
+        tuple(traces), policy, fleet, column, time_column, time_zone, lead_time, step, tuple(peers or ()), report, as_json
+    )
+    with _explained():
+        raise typer.Exit(backtest_traces(options))
+
+
+@app.command()
 def validate(
     policies: Policies,
     explain: Annotated[bool, typer.Option("--explain", help="print every default in force and the compiled fleet")] = False,
