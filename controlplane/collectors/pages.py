@@ -19,6 +19,7 @@ from controlplane.collectors.credentials import Login
 
 PAGE_BYTES_AT_MOST = 32 * 1024 * 1024
 PAGES_AT_ONCE = 64
+LOG_SECONDS = 30.0
 # Not OpenMetrics: prometheus_client writes `vllm_x` for `vllm:x` there, unless it is told not to.
 ACCEPT = "text/plain;version=0.0.4;q=1.0,*/*;q=0.1"
 
@@ -43,6 +44,7 @@ class Pages:
         )
         self._room = asyncio.Semaphore(PAGES_AT_ONCE)
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._quiet_until = float("-inf")
         self.failures: dict[tuple[str, str], str] = {}
 
     def watch(self, kind: str, addresses: Iterable[str]) -> None:
@@ -77,9 +79,10 @@ class Pages:
                 at, text = await asyncio.wait_for(self._fetch(address), self._timeout_seconds)
         except (httpx.HTTPError, SourceError, TimeoutError, UnicodeDecodeError) as error:
             breaker.failed(time.monotonic())
-            if (kind, address) not in self.failures:
-                log.info("a metrics page does not answer", page=address, reason=str(error) or type(error).__name__)
-            self.failures[kind, address] = str(error) or type(error).__name__
+            reason = self.failures[kind, address] = str(error) or type(error).__name__
+            if time.monotonic() >= self._quiet_until:
+                self._quiet_until = time.monotonic() + LOG_SECONDS
+                log.info("a metrics page does not answer", page=address, reason=reason, such_pages=len(self.failures))
             return
         breaker.succeeded()
         self.failures.pop((kind, address), None)
