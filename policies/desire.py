@@ -26,6 +26,9 @@ COVER_MULTIPLE = 10.0
 KEEP_MARGIN = 1.2
 SMALLEST_MISS = 1e-4
 LEAST_ADVANTAGE = 0.1
+# A fleet sleeps where nothing is there, nothing waits, and less than a hundredth of a replica is foreseen ten minutes beyond a boot.
+AWAKE_SECONDS = 600.0
+AWAKE_SHARE = 0.01
 _CERTAIN = np.ones(1)
 
 
@@ -48,6 +51,8 @@ def desire(view: View, memory: Memory) -> tuple[Targets, tuple[Reason, ...]]:
     targets = _start(offers, outlay.start, outlay.worth, keep, needed)
     if targets == keep and len(offers) > 1:
         targets = _return(offers, outlay.start, targets, needed)
+    if not any(targets.values()):
+        targets = _wake(view, offers, outlay, targets)
     return targets, _why(view, held, keep, targets)
 
 
@@ -149,6 +154,23 @@ def _return(offers: list[OfferView], grid: Grid, targets: Targets, needed: Targe
     if not more:
         return targets
     return {**targets, cheap.offer.name: targets[cheap.offer.name] + more * cheap.offer.replicas_per_lot}
+
+
+def _wake(view: View, offers: list[OfferView], outlay: Outlay, targets: Targets) -> Targets:
+    """Hold one lot where nothing would be held and nothing else serves what is there, waits, or is about to come.
+
+    A layer used for less than a tenth pays for nobody, but without spill a first request would wait for ever.
+    """
+    if view.fleet.spill is not None and outlay.worth.limit_per_second > 0.0:
+        return targets
+    seen = next((seen for seen in offers if _room(seen, targets) > 0 or seen.held > 0), None)
+    if seen is None:
+        return targets
+    soon = seen.offer.lead_time_seconds + AWAKE_SECONDS
+    coming = max(level[-1] for time, level in zip(outlay.start.times, outlay.start.demand.tolist(), strict=True) if time <= soon)
+    if view.backlog <= 0.0 and not view.demand_per_second and coming < AWAKE_SHARE * seen.offer.capacity_per_second:
+        return targets
+    return {**targets, seen.offer.name: min(seen.offer.replicas_per_lot, most_of(seen))}
 
 
 def _room(seen: OfferView, targets: Targets) -> int:

@@ -248,10 +248,17 @@ def test_more_demand_never_asks_for_less_of_one_offer(world: tuple[View, Memory]
 
 @given(outlooks(), st.floats(1.0, 5.0), st.data())
 def test_more_demand_never_asks_for_less_of_equals(outlook: Outlook, factor: float, data: st.DataObject) -> None:
-    """The whole fleet, where replicas of all offers carry the same: whatever their prices and leads, the total never falls."""
+    """The whole fleet, where replicas of all offers carry and cost the same, whatever their leads and limits: the total never falls.
+
+    Nothing boots: while it does, what it will replace is held too, for as long as that takes.
+    """
     count = data.draw(st.integers(1, 4))
-    same = [replace(data.draw(offers(index, st.just(1))), capacity_per_second=10.0) for index in range(count)]
+    same = [
+        replace(data.draw(offers(index, st.just(1))), tier=Tier.BURST, capacity_per_second=10.0, usd_per_replica_hour=36.0)
+        for index in range(count)
+    ]
     view = data.draw(views(fleet_of(*same), demand_age_seconds=0.0, backlog=0.0))
+    view = replace(view, offers=tuple(replace(seen, pending=0, usd_per_replica_hour=36.0) for seen in view.offers))
     more = replace(outlook, demand=outlook.demand * factor, peak=outlook.peak * factor)
     memory = Memory(headroom=Headroom(0.2, 50.0, 200.0, 1e6))
     low, _ = desire(replace(view, outlook=outlook), memory)

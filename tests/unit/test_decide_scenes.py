@@ -10,8 +10,8 @@ import pytest
 
 from controlplane.contracts.events import Reason
 from controlplane.contracts.fleet import Behavior, Budget, Direction
-from policies.decide import Verdict
-from tests.unit.decide_stories import BURST, DEARER, RESERVED, Scene, fleet_of
+from policies.decide import Verdict, decide, start_memory
+from tests.unit.decide_stories import BURST, DEARER, HOSTED, RESERVED, START, Scene, flat, fleet_of, view_of
 
 Row = tuple[float, int, Reason]
 
@@ -163,3 +163,22 @@ def test_the_fleet_sleeps_at_night_and_wakes_before_the_morning() -> None:
         (420.0, 5, Reason.LAYER_HELD),
     ]
     play(scene, rows)
+
+
+@pytest.mark.parametrize(
+    ("demand", "backlog", "ready", "target"),
+    [(0.0, 0.0, 0, 0), (0.0, 0.0, 1, 0), (0.01, 0.0, 0, 1), (0.0, 1.0, 0, 1), (0.01, 0.0, 1, 1)],
+    ids=["asleep", "falls asleep", "a first request wakes it", "one that waits does", "a trickle keeps it awake"],
+)
+def test_without_spill_a_fleet_that_sleeps_is_woken_by_one_request(demand: float, backlog: float, ready: int, target: int) -> None:
+    fleet = fleet_of(replace(BURST, hold_seconds=0.0), spill=None)
+    view = view_of(fleet, flat(demand), {"burst": ready}, demand_per_second=demand, backlog=backlog)
+    assert decide(view, start_memory(START))[0].targets == {"burst": target}
+
+
+def test_with_spill_a_trickle_is_spilled_and_nothing_is_woken() -> None:
+    verdict, _ = decide(view_of(fleet_of(BURST), flat(0.01), demand_per_second=0.01), start_memory(START))
+    assert verdict.targets == {"burst": 0}
+    closed = fleet_of(BURST, spill=replace(HOSTED, max_per_second=0.0))
+    verdict, _ = decide(view_of(closed, flat(0.01), demand_per_second=0.01), start_memory(START))
+    assert verdict.targets == {"burst": 1}
