@@ -21,6 +21,7 @@ NEW_REPLICA_FACTOR = 4.0
 NEW_REPLICA_REQUESTS = 20.0
 BRIDGED_SHARE_AT_MOST = 0.5
 LEFT_SHARE_AT_LEAST = 0.5
+UNFINISHED_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -41,6 +42,7 @@ class Track:
     gap_seconds: float = 0.0
     bridged: float = 0.0
     bridged_seconds: float = 0.0
+    unfinished_since: float | None = None
 
     def best(self, signal: Signal) -> list[float] | None:
         """Return the levels of the first alternative of a signal that this replica exports."""
@@ -91,6 +93,8 @@ class Replicas:
         held_before = 0.0 if restarted or track.in_flight is None else track.in_flight
         track.arrivals += finished.get(counted, 0.0) + in_flight - held_before
         track.was_reset |= restarted
+        counts = any(key[1].signal is Signal.FINISHED for key in totals)
+        track.unfinished_since = None if counts or not in_flight else track.unfinished_since or time_unix
         track.totals, track.levels, track.in_flight, track.time_unix = totals, levels, in_flight, time_unix
 
     def close(self, now_unix: float, interval_seconds: float, expected: Collection[Replica] | None = None) -> Reading:
@@ -149,7 +153,10 @@ class Replicas:
     def _rate(self, track: Track, now_unix: float, interval_seconds: float, patience: Patience, *, gone: bool) -> float | None:
         """Return one replica's arrivals per second; the last known while it is not heard for a short time; None when not known."""
         span = track.time_unix - track.since_unix
-        if gone or track.is_new:
+        if track.unfinished_since is not None and now_unix - track.unfinished_since > UNFINISHED_SECONDS:
+            # It works and never says that anything was finished: what it takes is not known, and certainly not nothing.
+            track.rate = None
+        elif gone or track.is_new:
             # It lived for a part of the interval: what it took counts once, spread over all of it.
             track.rate = track.arrivals / interval_seconds
         elif span > 0.0:

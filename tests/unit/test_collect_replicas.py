@@ -163,6 +163,26 @@ def test_a_page_without_running_requests_is_not_heard() -> None:
     assert not replicas.tracks
 
 
+def test_an_engine_that_works_and_never_finishes_anything_is_not_idle() -> None:
+    replicas = Replicas()
+    for step in range(8):
+        replicas.take("a", T0 + step * STEP, [("running", RUNNING, 30.0)])
+        reading = replicas.close(T0 + step * STEP, STEP, {"a"})
+
+    assert reading.requests_per_second is None, "its counter has another name: that is unknown, not zero"
+    assert Flag.PARTIAL in reading.flags
+    assert reading.running == 30.0
+
+
+def test_an_engine_that_exports_its_counter_with_the_first_request_is_counted_from_the_start() -> None:
+    replicas = Replicas()
+    for step, page in enumerate(([("running", RUNNING, 0.0)], [("running", RUNNING, 3.0)], scrape(4, 2))):
+        replicas.take("a", T0 + step * STEP, page)
+        reading = replicas.close(T0 + step * STEP, STEP, {"a"})
+
+    assert reading.requests_per_second == pytest.approx((4 + 2 - 3) / STEP)
+
+
 def test_of_two_names_the_better_counts_and_not_both() -> None:
     roles = Roles(VLLM)
     replicas = Replicas()
