@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from controlplane.config import environment_variables, load_fleets
-from controlplane.contracts.errors import PolicyError, TraceError
+from controlplane.contracts.errors import PolicyError, TidegateError, TraceError
 from controlplane.contracts.events import Launch
 from controlplane.contracts.fleet import Fleet
 from controlplane.contracts.frame import DecisionLine, Frame
-from controlplane.contracts.units import from_unix
+from controlplane.contracts.units import format_duration, from_unix
 from controlplane.serve import fleet_named
 from controlplane.sim.baselines_hpa import comparisons
 from controlplane.sim.pipeline_scaler import PipelineScaler
@@ -28,11 +28,13 @@ from controlplane.sim.run import run as run_scaler
 from controlplane.sim.scaler import Scaler
 from controlplane.sim.workload import Workload, workload_of
 from controlplane.sim.world import World, WorldSettings
+from controlplane.trace_waves import synthetic_trace
 from controlplane.traces import Trace, data_folders, read_trace
 
 FINE_STEP_SECONDS = 15.0
 WORKLOAD_SEED_OFFSET = 1_000_003
 WIDE = 150
+SYNTHETIC = "synthetic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +55,16 @@ class SimulateOptions:
 def simulate_policy(options: SimulateOptions) -> int:
     """Run, compare, print; return the exit code."""
     fleet = fleet_named(load_fleets([options.policy]), options.fleet)
+    if options.report is not None and (options.report.is_dir() or not options.report.resolve().parent.is_dir()):
+        raise TidegateError(f"--report {options.report}: name a file in a folder that is there")
     trace = trace_of(fleet, options)
     shown = Console(width=None if sys.stdout.isatty() else WIDE)
     aside = Console(stderr=True)
     for problem in trace.problems:
-        aside.print(f"{trace.name}: {problem}", markup=False, highlight=False)
+        aside.print(f"{trace.name}: {problem}", markup=False, highlight=False, soft_wrap=True)
     rng = np.random.default_rng(options.seed + WORKLOAD_SEED_OFFSET)
     workload = workload_of(trace, rng, step_seconds=min(FINE_STEP_SECONDS, fleet.tick_seconds), scale=scale_of(fleet, options))
+    aside.print(what_is_read(fleet, trace, workload), markup=False, highlight=False, soft_wrap=True)
     results = run_all(fleet, workload, WorldSettings(shed=options.shed), options.seed)
     if options.as_json:
         sys.stdout.write(json.dumps([result.summary() for result in results], indent=2) + "\n")
@@ -80,14 +85,33 @@ def trace_of(fleet: Fleet, options: SimulateOptions) -> Trace:
     source = fleet.demand_source
     name = options.trace or (str(source["trace"]) if source.get("kind") == "replay" else None)
     if name is None:
-        raise PolicyError(f"fleet {fleet.name} replays no trace: name one with --trace (`tidegate traces` lists what is there)")
+        raise PolicyError(
+            f"fleet {fleet.name} replays no trace: give --trace a CSV file, a name that `tidegate traces` lists, or synthetic"
+        )
     column = options.column
     if column is None and options.trace is None and source.get("column"):
         column = str(source["column"])
+    if name == SYNTHETIC:
+        return synthetic_trace(options.seed, mean_per_second=synthetic_mean(fleet))
     trace = read_trace(name, data_folders(environment_variables()), column=column)
     if not np.isfinite(trace.demand_per_second).any():
         raise TraceError(f"{name}: no row holds a usable demand")
     return trace
+
+
+def synthetic_mean(fleet: Fleet) -> float:
+    """Return a demand that keeps a fleet of any size busy: a fifth of all it may hold, work per second."""
+    return 0.2 * sum(offer.max_replicas * offer.capacity_per_second for offer in fleet.offers)
+
+
+def what_is_read(fleet: Fleet, trace: Trace, workload: Workload) -> str:
+    """Return in one line what the trace was taken to say, so that a wrong column or unit is seen before its results are believed."""
+    mean, peak = workload.offered / workload.span_seconds, float(workload.offered_per_second.max())
+    rows = f"{len(trace.time_unix):,} rows, one each {format_duration(trace.step_seconds)}"
+    return (
+        f"{trace.name}: {rows}; {mean:,.4g} {fleet.unit.value}/s on average, {peak:,.4g} at most; "
+        f"a decision each {format_duration(fleet.tick_seconds)} (spec.tick)"
+    )
 
 
 def scale_of(fleet: Fleet, options: SimulateOptions) -> float:

@@ -22,7 +22,8 @@ def list_command(as_json: bool) -> str:
     looked = ", ".join(str(folder) for folder in folders)
     parts = [f"at hand (looked in {looked}):" if here else f"no trace is at hand (looked in {looked})", *map(_here, here)]
     if away:
-        parts += ["", "not at hand; put the file into one of those folders under the name given:", *map(_away, away)]
+        how = "not at hand; make it from the public data named, and put it into a folder above or one that TIDEGATE_DATA names:"
+        parts += ["", how, *map(_away, away)]
     return "\n".join(parts)
 
 

@@ -35,8 +35,12 @@ def load(path: Path) -> pd.DataFrame:
         table = pd.read_parquet(path) if path.name.endswith(".parquet") else pd.read_csv(path, dtype=str, skip_blank_lines=False)
     except ImportError as error:
         raise TraceError(f"{path}: reading Parquet needs pyarrow; install it, or convert the file to CSV") from error
+    except pd.errors.EmptyDataError as error:
+        raise TraceError(f"{path}: is empty; a trace is a header line and rows of a time and a count") from error
     except (ValueError, OSError, EOFError) as error:
         raise TraceError(f"{path}: not a readable CSV, CSV.gz or Parquet table: {error}") from error
+    if len(table.columns) == 1 and any(mark in str(table.columns[0]) for mark in ";\t|"):
+        raise TraceError(f"{path}:1: {table.columns[0]!r}: columns must be parted by commas, and decimals by points; save it so")
     table.index = pd.RangeIndex(2, 2 + len(table))
     return table
 
@@ -54,8 +58,9 @@ def pick_series(table: pd.DataFrame, path: Path, series: str) -> pd.DataFrame:
 
 
 def first_of(names: tuple[str, ...], table: pd.DataFrame) -> str | None:
-    """Return the first of the names that is a column."""
-    return next((name for name in names if name in table.columns), None)
+    """Return the column that has the first of the names, in whatever case."""
+    columns = {str(name).strip().lower(): str(name) for name in reversed(table.columns)}
+    return next((columns[name] for name in names if name in columns), None)
 
 
 def first_numeric(table: pd.DataFrame, but: tuple[str | None, ...]) -> str | None:

@@ -117,7 +117,11 @@ def find_trace(name_or_path: str, folders: tuple[Path, ...]) -> Path:
     if len(matches) == 1:
         return here[matches[0]]
     looked = ", ".join(str(folder) for folder in folders)
-    choice = f"; {'it could be' if matches else 'there are'}: {', '.join(matches or here)}" if here else ""
+    choice = (
+        f"; {'it could be' if matches else 'there are'}: {', '.join(matches or here)}"
+        if here
+        else "; `tidegate traces` says where to get them"
+    )
     raise TraceError(f"no trace {name_or_path!r}: neither a file nor a name known in {looked}{choice}")
 
 
@@ -142,7 +146,8 @@ def read_trace(
     for wanted, what in ((time_name, "time"), (count_name, "demand")):
         if wanted is None or wanted not in table.columns:
             asked = f" {wanted!r}" if wanted else ""
-            raise TraceError(f"{path}:1: no {what} column{asked}; name the one to read, out of {', '.join(table.columns)}")
+            known = f"one is known by its name ({', '.join(TIME_COLUMNS)})" if what == "time" else "name the one to read with --column"
+            raise TraceError(f"{path}:1: no {what} column{asked} among {', '.join(map(str, table.columns))}; {known}")
     assert time_name is not None
     assert count_name is not None
     problems: list[str] = []

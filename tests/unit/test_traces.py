@@ -53,11 +53,12 @@ def test_bad_rows_become_problems_and_never_numbers(tmp_path: Path, rows: tuple,
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("when,what\nyesterday,5\ntoday,6\n", "no time column"),
+        ("when,what\nyesterday,5\ntoday,6\n", "no time column among when, what; one is known by its name (timestamp, time, t_s"),
         ("timestamp,requests\nyesterday,5\ntoday,6\n", ":2: timestamp 'yesterday' is not a time; write 2026-11-22T10:00:00Z"),
         ("timestamp,requests\n2026-01-01T00:00:00Z,x\n2026-01-01T00:01:00Z,y\n", "requests 'x' is not a count"),
         ("timestamp,requests\n2026-01-01T00:00:00Z,1\n", "needs two at the least"),
-        ("", "not a readable CSV"),
+        ("", "is empty"),
+        ("timestamp;requests\n2026-01-01T00:00:00Z;1,5\n", "columns must be parted by commas"),
         ("series,timestamp,requests\na,2026-01-01T00:00:00Z,1\nb,2026-01-01T00:00:00Z,1\n", "write mine#NAME with one of a, b"),
         ("t_s,requests\n0,1\n1,1\n2,1\n90000000,1\n", "is one of the times wrong?"),
     ],
@@ -79,6 +80,11 @@ def test_own_columns_scale_series_and_time_forms(tmp_path: Path) -> None:
     rates = read_trace(str(write(tmp_path, "t_s,tokens_per_second\n0,5\n10,7\n", "rates.csv")))
     assert rates.demand_per_second.tolist() == [5.0, 7.0]
     assert rates.start_unix == UNDATED_START_UNIX
+
+
+def test_column_names_count_in_any_case(tmp_path: Path) -> None:
+    trace = read_trace(str(write(tmp_path, "Time,Requests\n2026-01-01 00:00:00,60\n2026-01-01 00:01:00,120\n")))
+    assert trace.demand_per_second.tolist() == [1.0, 2.0]
 
 
 def test_names_are_found_by_a_unique_beginning(tmp_path: Path) -> None:
