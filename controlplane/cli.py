@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a problem that the message explains, 2 bad arguments or ba
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ Policies = Annotated[list[Path], typer.Argument(help="policy files or folders", 
 NatsOption = Annotated[
     str | None,
     typer.Option("--nats", help="nats://host:4222 or tls://…, several with commas; left out: TIDEGATE_NATS, else an embedded server"),
+]
+NatsOnlyOption = Annotated[
+    str | None, typer.Option("--nats", help="nats://host:4222 or tls://…, several with commas; left out: TIDEGATE_NATS")
 ]
 CloudOption = Annotated[str | None, typer.Option("--cloud", help="address of a running simulated cloud, for offers that name none")]
 FolderOption = Annotated[Path | None, typer.Option("--folder", help="where the embedded server and the simulated cloud keep their data")]
@@ -61,8 +65,10 @@ def _explained() -> Iterator[None]:
     """Turn a broken pipe on standard output into a quiet end, as tools in a pipe do."""
     try:
         yield
+        sys.stdout.flush()
     except BrokenPipeError:
-        sys.stderr.close()
+        # Whoever read our lines has seen enough; without this, closing standard output would complain once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
 
 
@@ -73,7 +79,10 @@ def demo(
     resume: Annotated[bool, typer.Option("--resume", help="go on with a run that was cut off, on the same folder")] = False,
     seconds: Annotated[float, typer.Option("--seconds", help="wall-clock seconds that the week takes", min=20, max=3600)] = 100.0,
 ) -> None:
-    """Play a week of real traffic with a launch wave, on an embedded NATS and a simulated cloud."""
+    """Play a week of traffic with a launch wave on a simulated cloud.
+
+    A real trace where one is at hand (`tidegate traces`), else a synthetic one, on an embedded NATS server.
+    """
     from controlplane.demo.command import DemoOptions, run_demo
 
     raise typer.Exit(run_demo(DemoOptions(folder=folder, headless=headless, resume=resume, seconds=seconds)))
@@ -100,13 +109,16 @@ def up(
 def run(
     service: Annotated[str, typer.Argument(help="collector, forecaster, planner, actuator or web")],
     policies: Policies,
-    nats: NatsOption = None,
+    nats: NatsOnlyOption = None,
     mode: ModeOption = None,
     cloud: CloudOption = None,
     listen: ListenOption = None,
     quotes: QuotesOption = None,
 ) -> None:
-    """Run one service alone, against a NATS server; a second one of the same service stands by, but for web, which any number may be."""
+    """Run one service alone, against a NATS server.
+
+    A second one of the same service stands by, but for web, which any number may be.
+    """
     from controlplane.serve import ServeOptions, serve
 
     options = ServeOptions(tuple(policies), nats, service=service, mode=mode, cloud_url=cloud, listen=listen, quotes=tuple(quotes or ()))
@@ -118,7 +130,10 @@ def decide(
     policies: Policies,
     state: Annotated[Path | None, typer.Option("--state", help="load the state from this file, and save it there at the end")] = None,
 ) -> None:
-    """Answer observations on standard input with decisions on standard output, one JSON line each, in event time."""
+    """Answer observations on stdin with decisions on stdout.
+
+    One JSON line each, in event time: docs/pipe.md.
+    """
     from controlplane.commands_decide import decide_lines
 
     with _explained():
@@ -128,7 +143,9 @@ def decide(
 @app.command()
 def simulate(
     policy: Annotated[Path, typer.Argument(help="a policy file", show_default=False)],
-    trace: Annotated[str | None, typer.Option("--trace", help="a trace's name or a CSV file; left out: the policy's own replay")] = None,
+    trace: Annotated[
+        str | None, typer.Option("--trace", help="a CSV file, a trace's name, or synthetic; left out: the policy's own replay")
+    ] = None,
     column: Annotated[str | None, typer.Option("--column", help="the column of the trace to read")] = None,
     scale: Annotated[float, typer.Option("--scale", help="factor on the demand", min=1e-9)] = 1.0,
     fleet: Annotated[str | None, typer.Option("--fleet", help="which fleet of the policy; left out: its only one")] = None,
@@ -137,7 +154,10 @@ def simulate(
     shed: Annotated[bool, typer.Option("--shed", help="work that cannot be served in time is lost instead of queued")] = False,
     seed: Annotated[int, typer.Option("--seed", help="seed of the world's chance")] = 0,
 ) -> None:
-    """Run a policy over a trace on a virtual clock, without NATS, and compare it with an HPA at 70 %."""
+    """Run a policy over a trace on a virtual clock, beside an HPA.
+
+    Without NATS. The HPA aims at 70 %. A month takes minutes: a decision each tick, for each of four autoscalers.
+    """
     from controlplane.commands_simulate import SimulateOptions, simulate_policy
 
     options = SimulateOptions(policy, trace, column, scale, fleet, report, as_json, shed, seed)
@@ -176,7 +196,10 @@ def validate(
     policies: Policies,
     explain: Annotated[bool, typer.Option("--explain", help="print every default in force and the compiled fleet")] = False,
 ) -> None:
-    """Check policy files: every error and warning at once, with file, line, path and what would be right."""
+    """Check policy files and name every error and warning at once.
+
+    Each with file, line, path, value and what would be right.
+    """
     from controlplane.commands_policy import validate_paths
 
     text, code = validate_paths(policies, explain)
@@ -202,7 +225,7 @@ def asyncapi() -> None:
 
 @app.command()
 def traces(as_json: Annotated[bool, typer.Option("--json", help="print the list as JSON")] = False) -> None:
-    """List the demand traces that are at hand, and where the others can be had."""
+    """List the traces at hand, and where the others can be had."""
     from controlplane.commands_traces import list_command
 
     print(list_command(as_json))
@@ -210,11 +233,11 @@ def traces(as_json: Annotated[bool, typer.Option("--json", help="print the list 
 
 @app.command()
 def events(
-    nats: NatsOption = None,
+    nats: NatsOnlyOption = None,
     subjects: Annotated[str, typer.Option("--subjects", help="NATS subject filter")] = "tidegate.decision.*",
     as_json: Annotated[bool, typer.Option("--json", help="print each event's body")] = False,
 ) -> None:
-    """Follow events on NATS, decisions unless told otherwise, until interrupted."""
+    """Follow events on NATS until interrupted; decisions by default."""
     from controlplane.serve import follow_events
 
     with _explained():
@@ -249,7 +272,7 @@ def launch_announce(
     half_life: Annotated[str | None, typer.Option("--half-life", help="of the decay after the peak, such as 10h")] = None,
     cancel: Annotated[bool, typer.Option("--cancel", help="call it off")] = False,
     web: WebOption = None,
-    nats: NatsOption = None,
+    nats: NatsOnlyOption = None,
 ) -> None:
     """Announce a launch to a running tidegate, over HTTP unless --nats or TIDEGATE_NATS says otherwise."""
     from controlplane.commands_ask import Where, announce

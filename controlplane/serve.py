@@ -4,10 +4,11 @@ Owns settings from options, policies and the environment, the log's form, and si
 """
 
 import asyncio
+import json
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,16 +18,19 @@ import structlog
 from controlplane.app import SERVICES, Plane, Settings, in_mode, running
 from controlplane.bus.connect import Credentials, connect, redacted
 from controlplane.bus.fold import decode
+from controlplane.bus.publish import ERROR_HEADER, SUBJECT_HEADER
 from controlplane.bus.reader import OrderedReader
 from controlplane.config import environment_variables, load_fleets, read_environment
 from controlplane.contracts.errors import PolicyError, TidegateError
 from controlplane.contracts.events import Decision, Event
 from controlplane.contracts.fleet import Fleet, Mode
-from controlplane.contracts.subjects import INPUT_SUBJECTS, INPUTS_STREAM, OUTPUTS_STREAM
+from controlplane.contracts.subjects import DEAD_STREAM, DEAD_SUBJECTS, INPUT_SUBJECTS, INPUTS_STREAM, OUTPUT_SUBJECTS, OUTPUTS_STREAM
 from controlplane.replay import is_replay, refuse_mixture, replay_of
 from controlplane.services.web import SERVICE as WEB
 from controlplane.traces import data_folders
 from controlplane.web.settings import DEFAULT_LISTEN, secret, web_settings_of
+
+STREAM_SUBJECTS = {OUTPUTS_STREAM: OUTPUT_SUBJECTS, INPUTS_STREAM: INPUT_SUBJECTS, DEAD_STREAM: DEAD_SUBJECTS}
 
 log = structlog.get_logger(__name__)
 
@@ -141,16 +145,18 @@ async def follow_events(nats_url: str | None, subject: str, as_json: bool) -> in
     url = nats_url or read_environment().nats_url
     if url is None:
         raise TidegateError("which NATS server? give --nats (tidegate up prints its address) or set TIDEGATE_NATS")
+    stream = stream_of(subject)
     client = await connect(url)
-    stream = INPUTS_STREAM if any(_matches(subject, known) for known in INPUT_SUBJECTS) else OUTPUTS_STREAM
     reader = OrderedReader(client, stream, [subject], (await client.jetstream().stream_info(stream)).state.last_seq, "tidegate-events")
     try:
         while True:
             for message in await reader.next_batch(wait_seconds=1.0):
                 event = decode(message.subject, message.data)
-                if isinstance(event, Event):
+                if stream == DEAD_STREAM:
+                    sys.stdout.write(dead_line_of(message.subject, message.data, message.headers or {}, as_json) + "\n")
+                elif isinstance(event, Event):
                     sys.stdout.write((event.model_dump_json() if as_json else line_of(event)) + "\n")
-                    sys.stdout.flush()
+                sys.stdout.flush()
     finally:
         await reader.close()
         await client.close()
@@ -164,8 +170,19 @@ def line_of(event: Event) -> str:
     return f"{at} {event.kind} {event.model_dump_json(exclude={'time'}, exclude_defaults=True)}"
 
 
-def _matches(subject: str, known: str) -> bool:
-    return subject.split(".")[:2] == known.split(".")[:2]
+def dead_line_of(subject: str, body: bytes, headers: Mapping[str, str], as_json: bool) -> str:
+    """Return one line for a message that was set aside: where it came, what was wrong with it, and what it said."""
+    asked, error, said = headers.get(SUBJECT_HEADER, subject), headers.get(ERROR_HEADER, ""), body.decode(errors="replace")
+    return json.dumps({"subject": asked, "error": error, "body": said}) if as_json else f"{asked} set aside: {error}: {said}"
+
+
+def stream_of(subject: str) -> str:
+    """Return the stream that carries a subject filter; TidegateError names the subjects where none does."""
+    for stream, subjects in STREAM_SUBJECTS.items():
+        if any(subject.split(".")[:2] == known.split(".")[:2] for known in subjects):
+            return stream
+    known = ", ".join(known for subjects in STREAM_SUBJECTS.values() for known in subjects)
+    raise TidegateError(f"--subjects {subject!r}: no stream carries that; the subjects are {known}")
 
 
 def fleet_named(fleets: Sequence[Fleet], name: str | None) -> Fleet:

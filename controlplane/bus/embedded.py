@@ -74,7 +74,10 @@ class EmbeddedServer:
 
     async def start(self) -> None:
         """Start the server and return once it takes connections; BusError shows the log's last lines otherwise."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise BusError(f"the folder {self._folder} cannot be made: {error.strerror}; name another with --folder") from error
         self.port = self._choose_port()
         try:
             await self._launch()

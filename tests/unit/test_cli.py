@@ -117,6 +117,27 @@ def test_simulating_a_policy_without_a_trace_asks_for_one(policy: Path, capsys: 
     assert "--trace" in capsys.readouterr().err
 
 
+def test_a_report_that_cannot_be_written_is_refused_before_the_run(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("simulate", str(policy), "--trace", "synthetic", "--report", str(policy.parent / "away" / "report.html")) == 1
+    told = capsys.readouterr().err
+    assert "--report" in told
+    assert "folder that is there" in told
+
+
+def test_a_folder_that_cannot_be_made_is_named(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("up", str(policy), "--folder", str(policy)) == 1
+    told = capsys.readouterr().err
+    assert str(policy) in told
+    assert "--folder" in told
+
+
+def test_following_a_subject_that_nobody_carries_names_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("events", "--nats", "nats://127.0.0.1:1", "--subjects", "nonsense.>") == 1
+    told = capsys.readouterr().err
+    assert "tidegate.decision.*" in told
+    assert "tidegate.dead.>" in told
+
+
 def test_what_is_printed_for_programs_is_readable_by_them(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("schema") == 0
     assert json.loads(capsys.readouterr().out)["$schema"].startswith("https://json-schema.org/")
