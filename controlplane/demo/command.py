@@ -22,7 +22,8 @@ class DemoOptions:
 
 def run_demo(options: DemoOptions) -> int:
     """Play the demo and return the exit code: 0 when the week was played to its end, 130 when it was cut off."""
-    headless = options.headless or not sys.stdout.isatty()
+    # A dumb terminal cannot move its cursor: the live view would show nothing there until the end.
+    headless = options.headless or not sys.stdout.isatty() or os.environ.get("TERM", "dumb") in ("", "dumb", "unknown")
     going = "goes on with" if options.resume else "plays"
     sys.stdout.write(f"tidegate demo {going} a week of LLM traffic on an embedded NATS and a simulated cloud, in {options.folder}\n")
     sys.stdout.flush()
