@@ -32,7 +32,10 @@ def demo_folder(folder: Path, *, resume: bool, seconds: float) -> Iterator[float
         raise TidegateError(f"there is no demo to resume in {folder}; leave out --resume")
     if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()) and not marker.is_file():
         raise TidegateError(f"{folder} holds something else than a demo, and is left alone; name another folder with --folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TidegateError(f"the folder {folder} cannot be made: {error.strerror}; name another with --folder") from error
     with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -52,3 +52,9 @@ def test_a_start_that_was_cut_off_before_its_marker_is_started_anew(tmp_path: Pa
     (tmp_path / "tidegate-demo.lock").touch()
     with demo_folder(tmp_path, resume=False, seconds=20.0) as seconds:
         assert seconds == 20.0
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TidegateError, match="--folder"), demo_folder(tmp_path / "file" / "d", resume=False, seconds=20.0):
+        pass
