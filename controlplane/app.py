@@ -81,8 +81,15 @@ class Plane:
     server: EmbeddedServer | None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: str = ""
     roster: Roster = field(default_factory=Roster)
     web_url: str | None = None
+
+    def note_end(self, task: asyncio.Future[None]) -> None:
+        """Take note of a service that ended by a failure which nothing in it expected: without it the plane is not whole."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failure = f"a service ended: {error!r}"
+            self.closed.set()
 
     async def beyond_help(self) -> str:
         """Wait until this plane cannot go on by itself, and return why: NATS ended the connection for good, or does not stay up."""
@@ -95,6 +102,8 @@ class Plane:
             for task in waits:
                 task.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
+        if self.failure:
+            return self.failure
         if self.server is not None and self.server.gave_up.is_set():
             return f"the embedded nats-server does not stay up; see {self.server.log_file}"
         return f"NATS at {redacted(self.nats_url)} ended the connection for good; are our credentials still valid?"
@@ -135,6 +144,8 @@ async def running(settings: Settings) -> AsyncIterator[Plane]:
             web = web_service(client, settings.fleets, clock, settings.web, plane.roster, plans_here=plans)
             plane.web_url = await stack.enter_async_context(web)
         tasks = [asyncio.ensure_future(work) for work in _works(plane, stack, speed)]
+        for task in tasks:
+            task.add_done_callback(plane.note_end)
         try:
             yield plane
         finally:

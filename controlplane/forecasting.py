@@ -11,6 +11,7 @@ import numpy as np
 
 from controlplane.contracts.events import Event, Flag, Forecast, Launch, Observation
 from controlplane.contracts.fleet import Fleet, LaunchPlan
+from controlplane.contracts.units import from_unix
 from forecasters.api import Array, Batch
 from forecasters.combine import Combination, CombinationState, CombinedForecast
 from policies.view import Outlook
@@ -48,16 +49,23 @@ class Forecasting:
         return ForecastState(self.combination.start(1), {plan.name: plan for plan in self.fleet.launches})
 
     def step(self, state: ForecastState, event: Event) -> tuple[ForecastState, tuple[Forecast, ...]]:
-        """Fold one event; an Observation that says something new is answered with a Forecast, unless it is history read back."""
+        """Fold one event; an Observation that says something new is answered with a Forecast, unless it is history read back.
+
+        So is a Launch, once anything was observed: what was known is forecast again with the wave in it.
+        """
         if isinstance(event, Launch):
-            return see_launch(state, event), ()
+            before, state = state.waves, see_launch(state, event)
+            if state.observed_unix is None or state.waves == before:
+                return state, ()
+            made = self.combination.forecast(state.methods, state.observed_unix, (tuple(state.waves.values()),), announced=True)
+            return state, (self._event(made, event, state.observed_unix),)
         if not isinstance(event, Observation) or event.demand_per_second is None or DOUBTS & set(event.flags):
             return state, ()
         now = event.time.timestamp()
         if state.observed_unix is not None and now <= state.observed_unix:
             return state, ()
         state, made = self.learn(state, now, event.demand_per_second)
-        return state, () if Flag.HISTORY in event.flags else (self._event(made, event),)
+        return state, () if Flag.HISTORY in event.flags else (self._event(made, event, now),)
 
     def learn(self, state: ForecastState, now: float, demand_per_second: float) -> tuple[ForecastState, CombinedForecast]:
         """Learn one value and forecast from it."""
@@ -67,11 +75,11 @@ class Forecasting:
         made = self.combination.forecast(methods, now, waves)
         return ForecastState(methods, state.waves, now), made
 
-    def _event(self, made: CombinedForecast, observation: Observation) -> Forecast:
+    def _event(self, made: CombinedForecast, cause: Event, observed_unix: float) -> Forecast:
         return Forecast(
             fleet=self.fleet.name,
-            time=observation.time,
-            observed=observation.time,
+            time=cause.time,
+            observed=from_unix(observed_unix),
             horizons_seconds=tuple(self.combination.horizons_seconds.tolist()),
             quantiles=QUANTILES,
             demand_per_second=tuple(map(tuple, made.demand[0].tolist())),

@@ -21,6 +21,7 @@ from forecasters.watch import Past, Watch, WatchState, start_watch
 ALWAYS = ("persistence", "smoothed", "seasonal-naive", "working-week", "harmonic")
 REFERENCES = ("seasonal-naive", "working-week")
 AROUND = np.array([-3600.0, 0.0, 3600.0])
+A_MOMENT_SECONDS = 1e-3
 
 
 @dataclass(slots=True)
@@ -92,8 +93,14 @@ class Combination:
 
         return explained
 
-    def forecast(self, state: CombinationState, now_unix: float, waves: Waves = ()) -> CombinedForecast:
-        """Return the forecast at `now_unix` + each horizon, given only what was learnt and announced."""
+    def forecast(self, state: CombinationState, now_unix: float, waves: Waves = (), *, announced: bool = False) -> CombinedForecast:
+        """Return the forecast at `now_unix` + each horizon, given only what was learnt and announced.
+
+        `announced`: the waves are others than those of the newest `learn`.
+        """
+        if announced:
+            # A moment after what was learnt, where nothing stands that was said with the waves of then.
+            now_unix += A_MOMENT_SECONDS
         fleets = len(state.pool.intake.time_unix)
         over = None
         if any(waves) or state.watch.wave.kind.any():

@@ -64,13 +64,14 @@ class Lease:
         self.lost.clear()
         log.info("lease taken", lease=self.key)
         self._renewing = asyncio.create_task(self._keep(), name=f"lease {self.key}")
+        # Whatever ends the renewing, what is not renewed is not held.
+        self._renewing.add_done_callback(lambda _: self.lost.set())
 
     async def release(self) -> None:
         """Give the lease back, so that a standby takes over at once."""
         if self._renewing is not None:
             self._renewing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._renewing
+            await asyncio.gather(self._renewing, return_exceptions=True)
             self._renewing = None
         if self.held:
             self._until = 0.0

@@ -135,17 +135,20 @@ class Alert(Event):
     summary: str = ""
 
 
+SCHEDULE = "schedule"
+
+
 class Tick(Event):
     """The planner's clock, folded in stream order. A tick with a `cause` other than `schedule` is a poke: it never shrinks."""
 
     kind = "tick"
-    cause: str = "schedule"
+    cause: str = SCHEDULE
     fleet: Name | None = Field(None, description="null: all fleets")
 
     @property
     def is_poke(self) -> bool:
         """Whether something urgent asked for this tick."""
-        return self.cause != "schedule"
+        return self.cause != SCHEDULE
 
 
 class Forecast(Event):
@@ -224,7 +227,7 @@ class Decision(Event):
     tiers: dict[Name, Tier] = Field(default_factory=dict)
     spill_per_second: NonNegative = 0.0
     spill_until: Time | None = None
-    cause: str = "schedule"
+    cause: str = SCHEDULE
     reasons: tuple[Reason, ...] = ()
     stages: tuple[Stage, ...] = ()
     demand_per_second: NonNegative | None = None

@@ -1,7 +1,7 @@
 """The planner service: folds everything that bears on a fleet, and publishes one Decision for each Tick.
 
-Owns when a Tick is published: as soon as a forecast of newer data is folded, and at the latest when the fleet's tick has passed
-without one, so that guards against stale data fire. It must not decide; `controlplane.planning` does.
+Owns when a Tick is published: as soon as a forecast of newer data is folded, at once after an alert or a launch, and at the latest
+when the fleet's tick has passed without one, so that guards against stale data fire. It must not decide; `controlplane.planning` does.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from controlplane.bus.fold import Fold, Folding, input_subjects_of, latest_by
 from controlplane.bus.publish import Publisher, PublishError
 from controlplane.clocks import Clock
-from controlplane.contracts.events import Event, Tick
+from controlplane.contracts.events import SCHEDULE, Alert, Event, Forecast, Tick
 from controlplane.contracts.fleet import Fleet
 from controlplane.contracts.units import from_unix
 from controlplane.planning import Planning, PlanState
@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 class _LastTick:
     forecast_unix: float = float("-inf")
     tick_unix: float = float("-inf")
+    urgent: str = ""
 
 
 class Planner:
@@ -45,6 +46,7 @@ class Planner:
         self._last = _LastTick()
 
         def step(state: PlanState, event: Event, sequence: int) -> tuple[PlanState, Sequence[Event]]:
+            self._last.urgent = urgency_of(state, event, self._last.urgent)
             return planning.step(state, event, sequence)
 
         folding = Folding(step=step, start=planning.start, dump=dump_plan, load=load_plan, version=SCHEMA_VERSION)
@@ -53,19 +55,25 @@ class Planner:
 
     async def run(self) -> None:
         """Fold, and tick on the clock, until stopped."""
-        ticking = asyncio.ensure_future(self._tick_on_schedule())
+        ticking, folding = asyncio.ensure_future(self._tick_on_schedule()), asyncio.ensure_future(self.fold.run())
         try:
-            await self.fold.run()
+            done, _ = await asyncio.wait({ticking, folding}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            ticking.cancel()
-            await asyncio.gather(ticking, return_exceptions=True)
+            for task in (ticking, folding):
+                task.cancel()
+            await asyncio.gather(ticking, folding, return_exceptions=True)
 
     def stop(self) -> None:
         """Let `run` end after the batch in hand."""
         self.fold.stop()
 
     async def _on_batch(self, state: PlanState) -> None:
-        """Tick at once when a newer forecast was folded: everything that was waited for is known."""
+        """Tick at once after something urgent, or when a newer forecast was folded: everything that was waited for is known."""
+        urgent, self._last.urgent = self._last.urgent, ""
+        if urgent and self.fold.caught_up.is_set():
+            await self._tick(urgent)
         if not self.fold.caught_up.is_set() or state.forecast_unix is None or state.forecast_unix <= self._last.forecast_unix:
             return
         self._last.forecast_unix = state.forecast_unix
@@ -81,10 +89,26 @@ class Planner:
                 late_by = -self._fleet.tick_seconds
             await self._clock.sleep(min(-late_by, self._fleet.tick_seconds))
 
-    async def _tick(self) -> None:
+    async def _tick(self, cause: str = SCHEDULE) -> None:
         now = self._clock.now()
-        self._last.tick_unix = now
+        if cause == SCHEDULE:
+            self._last.tick_unix = now
         try:
-            await self._publisher.publish(Tick(time=from_unix(now), fleet=self._fleet.name))
+            await self._publisher.publish(Tick(time=from_unix(now), fleet=self._fleet.name, cause=cause))
         except PublishError as error:
             log.warning("a tick was not published", fleet=self._fleet.name, reason=str(error))
+
+
+def urgency_of(state: PlanState, event: Event, urgent: str) -> str:
+    """Return the cause for which a fold of `event` wants an early tick; empty for none, or once a tick has answered it.
+
+    A forecast of nothing newer than what is known was made because a launch was announced.
+    """
+    match event:
+        case Alert():
+            return "alert"
+        case Forecast() if state.forecast_unix is not None and event.observed.timestamp() <= state.forecast_unix:
+            return "launch"
+        case Tick():
+            return ""
+    return urgent

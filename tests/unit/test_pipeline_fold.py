@@ -227,3 +227,21 @@ def test_a_forecast_snapshot_with_broken_methods_is_refused(fleet: Fleet) -> Non
     for methods in ('"!"', '"AAAA"', '""'):
         with pytest.raises(SnapshotError):
             load_forecast(Forecasting(fleet), f'{{"version":1,"methods":{methods},"waves":{{}},"observed_unix":null}}'.encode())
+
+
+def test_a_launch_is_forecast_at_once_and_told_twice_changes_nothing(fleet: Fleet) -> None:
+    forecasting = Forecasting(fleet)
+    state = forecasting.start()
+    for minute in range(120):
+        seen = Observation(time=START + timedelta(minutes=minute), fleet=fleet.name, demand_per_second=20.0 + minute % 3)
+        state, made = forecasting.step(state, seen)
+    plain = made[0]
+    launch = Launch(
+        time=seen.time, fleet=fleet.name, name="v4", starts=seen.time + timedelta(hours=1), peak_multiple=10.0, ramp_seconds=600
+    )
+    state, announced = forecasting.step(state, launch)
+    assert announced[0].observed == plain.observed
+    assert announced[0].demand_per_second[0] == pytest.approx(plain.demand_per_second[0])
+    later = announced[0].horizons_seconds.index(7200.0)
+    assert announced[0].demand_per_second[later][5] > 2.0 * plain.demand_per_second[later][5]
+    assert forecasting.step(state, launch)[1] == ()
