@@ -23,6 +23,9 @@ GAIN = 0.01
 GAIN_ATTAINMENT_EXPONENT = 0.5
 GAIN_LEAD_EXPONENT = 0.75
 REFERENCE_MISS, REFERENCE_LEAD_SECONDS = 0.01, 480.0
+# What was missed over the last weeks is made up for: aim lower after too much, higher after too little, within these bounds.
+MADE_UP_FOR = (0.25, 1.5)
+MISSED_SECONDS = 14 * 86400.0
 LOG_FACTOR_RANGE = (log(0.6), log(6.0))
 TYPICAL_SECONDS = 86400.0
 PEAK_SECONDS = 7 * 86400.0
@@ -33,7 +36,9 @@ SMALLEST_MISS = 1e-4
 def start_headroom(attainment: float, demand_per_second: float) -> Headroom:
     """Return where learning starts: a factor of 1 at 99 %, 1.1 at 99.5 %, 1.25 at 99.9 % (a tenth for each factor e^0.9 of misses)."""
     rarity = log(REFERENCE_MISS / max(1.0 - attainment, SMALLEST_MISS))
-    return Headroom(min(max(0.1 * rarity, LOG_FACTOR_RANGE[0]), LOG_FACTOR_RANGE[1]), demand_per_second, demand_per_second, 0.0)
+    return Headroom(
+        min(max(0.1 * rarity, LOG_FACTOR_RANGE[0]), LOG_FACTOR_RANGE[1]), demand_per_second, demand_per_second, 0.0, aimed_at(attainment)
+    )
 
 
 def learn_headroom(
@@ -50,14 +55,22 @@ def learn_headroom(
     newer = min(seconds / max(min(seen, TYPICAL_SECONDS), 1.0), 1.0)
     typical = known.typical_per_second + (demand_per_second - known.typical_per_second) * newer
     peak = max(demand_per_second, known.peak_per_second * exp(-seconds / PEAK_SECONDS))
-    level = known.log_factor
+    level, missed = known.log_factor, known.missed_share
     if late_share is not None and typical > 0.0:
         allowed = max(1.0 - attainment, SMALLEST_MISS)
         gain = GAIN * (REFERENCE_MISS / allowed) ** GAIN_ATTAINMENT_EXPONENT
         gain *= (REFERENCE_LEAD_SECONDS / max(lead_seconds, REFERENCE_LEAD_SECONDS)) ** GAIN_LEAD_EXPONENT
         weight = min(seconds / 60.0, 60.0) * demand_per_second / typical
-        level += gain * weight * (late_share - AIMED_SHARE * allowed)
-    return Headroom(min(max(level, LOG_FACTOR_RANGE[0]), LOG_FACTOR_RANGE[1]), typical, peak, seen)
+        aim = aimed_at(attainment)
+        lenience = min(max(aim / max(missed, SMALLEST_MISS * aim), MADE_UP_FOR[0]), MADE_UP_FOR[1])
+        level += gain * weight * (late_share - lenience * aim)
+        missed += (late_share - missed) * min(60.0 * weight / min(max(seen, TYPICAL_SECONDS), MISSED_SECONDS), 1.0)
+    return Headroom(min(max(level, LOG_FACTOR_RANGE[0]), LOG_FACTOR_RANGE[1]), typical, peak, seen, missed)
+
+
+def aimed_at(attainment: float) -> float:
+    """Return the share of work that may miss, a little less than the SLO leaves."""
+    return AIMED_SHARE * max(1.0 - attainment, SMALLEST_MISS)
 
 
 def level_to_cover(outlook: Outlook, headroom: Headroom) -> Array:

@@ -132,12 +132,16 @@ class Experience(NamedTuple):
 
 
 class Headroom(NamedTuple):
-    """What a fleet without spill has learnt: the factor on its forecast, its typical demand and its recent peak, work per second."""
+    """What a fleet without spill has learnt: the factor on its forecast, its typical demand and recent peak, work per second.
+
+    `missed_share` is what missed the SLO over the last weeks.
+    """
 
     log_factor: float
     typical_per_second: float
     peak_per_second: float
     seen_seconds: float
+    missed_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,10 +207,13 @@ def test_the_same_again_gives_the_same(world: tuple[View, Memory]) -> None:
 def test_asking_twice_at_once_changes_nothing_and_pays_nothing(world: tuple[View, Memory]) -> None:
     """A repeated tick with the same picture: the same targets, no further step, no second hold, no second bill.
 
-    Where nobody holds more than an offer's limit: what is above it goes first, and steps are counted from there.
+    Where nobody holds more than an offer's maximum or less than its minimum: those moves come on top of what a step allows.
     """
     view, memory = world
-    lawful = (replace(seen, ready=min(seen.held, seen.offer.max_replicas // 8 * 8), pending=0) for seen in view.offers)
+    lawful = (
+        replace(seen, offer=replace(seen.offer, min_replicas=0), ready=min(seen.held, seen.offer.max_replicas // 8 * 8), pending=0)
+        for seen in view.offers
+    )
     view = replace(view, offers=tuple(lawful))
     first, once = decide(view, memory)
     second, twice = decide(view, once)
