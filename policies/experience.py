@@ -33,7 +33,8 @@ def _learn(known: Experience, seen: OfferView, memory: Memory, now: float, secon
     refusals, until = known.refusals, known.refused_until_unix
     if held > before and not seen.unavailable:
         refusals, until = 0, 0.0
-    elif seen.unavailable and now >= until:
+    elif seen.unavailable and memory.targets.get(name, before) > before and now >= until:
+        # It was asked and refused; one that says by itself that it has nothing is taken at its word, and asked once it says otherwise.
         refusals = min(refusals + 1, 10)
         until = now + min(FIRST_PAUSE_SECONDS * 2.0 ** (refusals - 1), LONGEST_PAUSE_SECONDS)
     if not (lost or known.lost) and held == before and refusals == known.refusals and until == known.refused_until_unix and seconds < 60.0:

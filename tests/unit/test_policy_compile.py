@@ -60,9 +60,9 @@ def test_the_demo_is_replayed_and_simulated() -> None:
         "kind": "replay",
         "trace": "azure_llm_2024_code_week_10min",
         "column": "requests",
-        "speed": 3600.0,
+        "speed": 6048.0,
         "scale": 1.0,
-        "interval_seconds": 60.0,
+        "interval_seconds": 300.0,
         "start_seconds": 0.0,
         "loop": False,
     }
