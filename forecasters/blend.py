@@ -16,7 +16,7 @@ PRIOR_NOISE = 0.09
 MEMORY = 1000.0
 HUBER = 2.5
 LEAST_NOISE = 1e-5
-LIMIT = 3.0
+ROOM = 0.7
 
 
 @dataclass(slots=True)
@@ -45,11 +45,11 @@ def learn_blend(blend: Blend, row: Index, design: Array, wanted: Array, overlap:
 
     `overlap` f64[k] errors in a row share their cause and count as one.
     """
-    theta, covariance, noise = blend.theta[row], blend.covariance[row], blend.noise[row]
-    gain = np.einsum("kpq,kq->kp", covariance, design)
-    leverage = np.einsum("kp,kp->k", gain, design)
+    theta, covariance, noise = blend.theta.take(row, axis=0), blend.covariance.take(row, axis=0), blend.noise[row]
+    gain = np.vecdot(covariance, design[:, None, :])
+    leverage = np.vecdot(gain, design)
     total = (1.0 + overlap) * noise + leverage
-    error = wanted - np.einsum("kp,kp->k", theta, design)
+    error = wanted - np.vecdot(theta, design)
     limit = HUBER * np.sqrt(noise + leverage)
     error = np.minimum(np.maximum(error, -limit), limit)
     share = gain / total[:, None]
@@ -63,11 +63,13 @@ def learn_blend(blend: Blend, row: Index, design: Array, wanted: Array, overlap:
     blend.noise[row] = np.maximum(noise + (error * error - noise) / np.minimum(count + 10.0, 300.0), LEAST_NOISE)
 
 
-def say_blend(blend: Blend, fleet: Index, horizons: int, design: Array) -> Array:
+def say_blend(blend: Blend, fleet: Index | slice, horizons: int, design: Array) -> Array:
     """Return the blend's deviation from the level, f64[k, H], for features f64[k, H, p]."""
     theta = blend.theta.reshape(-1, horizons, design.shape[2])[fleet]
-    said = np.einsum("khp,khp->kh", theta, design)
-    top = np.maximum(design.max(axis=2), 0.0) + 0.7
-    bottom = np.minimum(design.min(axis=2), 0.0) - 0.7
-    out: Array = np.minimum(np.maximum(said, bottom), top)
-    return out
+    out: Array = np.vecdot(theta, design)
+    top = np.maximum.reduce(design, axis=2, initial=0.0)
+    top += ROOM
+    bottom = np.minimum.reduce(design, axis=2, initial=0.0)
+    bottom -= ROOM
+    np.maximum(out, bottom, out=out)
+    return np.minimum(out, top, out=out)

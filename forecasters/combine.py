@@ -101,11 +101,10 @@ class Combination:
         if announced:
             # A moment after what was learnt, where nothing stands that was said with the waves of then.
             now_unix += A_MOMENT_SECONDS
-        fleets = len(state.pool.intake.time_unix)
-        over = None
-        if any(waves) or state.watch.wave.kind.any():
+        over, now = None, np.full(len(state.pool.intake.time_unix), now_unix)
+        if not self._watch.is_quiet(state.watch, now, waves):
             same = (state.pool.intake.time_unix == now_unix).all()
-            over = state.over if same else self._watch.over(state.watch, np.full(fleets, now_unix), waves)
+            over = state.over if same else self._watch.over(state.watch, now, waves)
         demand, peak = self._pool.forecast(state.pool, now_unix, over)
         shares = state.pool.share
         return CombinedForecast(demand, peak, {name: shares[:, i].copy() for i, name in enumerate(self._pool.names)})

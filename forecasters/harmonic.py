@@ -5,12 +5,13 @@ It must not see a wave: the caller hands it demand with the wave taken out. The 
 """
 
 from dataclasses import dataclass
+from math import expm1, inf, log
 from typing import ClassVar
 
 import numpy as np
 
 from forecasters.api import Array
-from forecasters.intake import OFFSET_FLOOR, OFFSET_SHARE, Index, Intake, Seen, offset
+from forecasters.intake import FIRST, OFFSET_FLOOR, OFFSET_SHARE, Index, Intake, Seen, offset
 from forecasters.zone import Zone
 
 BIN_SECONDS = 900.0
@@ -93,11 +94,16 @@ class Harmonic:
 
     def features_at(self, time_unix: Array) -> Array:
         """Return f64[..., p] at unix times, to the nearest five minutes of local time."""
-        slot = np.rint(self._zone.to_local(time_unix) * (TABLE_SLOTS / (7.0 * self._season)))
-        return TABLE[(slot % TABLE_SLOTS).astype(np.int64)]
+        slot = self._zone.to_local(time_unix) * (TABLE_SLOTS / (7.0 * self._season))
+        np.rint(slot, out=slot)
+        slot %= TABLE_SLOTS
+        return TABLE.take(slot.astype(np.int64), axis=0)
 
     def learn(self, state: Tide, intake: Intake, seen: Seen) -> None:
         """Gather a quarter of an hour, then update the fit; follow the residual with every observation."""
+        if len(state.bins) == 1:
+            self._learn_one(state, intake, seen)
+            return
         total = state.bin_total[seen.sel] + seen.demand * seen.span_seconds
         seconds = state.bin_seconds[seen.sel] + seen.span_seconds
         start = state.bin_start[seen.sel]
@@ -118,6 +124,21 @@ class Harmonic:
         residual = state.residual[seen.sel]
         state.residual[seen.sel] = residual + rate * (left - residual)
 
+    def _learn_one(self, state: Tide, intake: Intake, seen: Seen) -> None:
+        """Do the same for a single fleet, in plain numbers: the pipeline forecasts one fleet at a time."""
+        demand, span, now = float(seen.demand[0]), float(seen.span_seconds[0]), float(seen.time_unix[0])
+        seconds = float(state.bin_seconds[0]) + span
+        state.bin_total[0] += demand * span
+        state.bin_seconds[0] = seconds
+        if state.bin_start[0] == -inf:
+            state.bin_start[0] = now - span
+        if seen.calm is not None and not seen.calm[0]:
+            state.bin_total[0] = state.bin_seconds[0] = 0.0
+        elif seconds >= BIN_SECONDS or state.bins[0] == 0.0:
+            self._fit(state, intake, seen, FIRST)
+        left = log(demand + float(intake.base[0])) - self.log_shape_one(state, np.array([now - 0.5 * span]))
+        state.residual[0] += -expm1(-span / RESIDUAL_SECONDS) * (left - float(state.residual[0]))
+
     def _fit(self, state: Tide, intake: Intake, seen: Seen, closed: Index) -> None:
         fleet, seconds = seen.fleet[closed], state.bin_seconds[seen.fleet[closed]]
         mean = state.bin_total[fleet] / seconds
@@ -128,10 +149,10 @@ class Harmonic:
         theta = state.theta[fleet]
         theta[:, 0] = np.where(young, value, theta[:, 0])
         covariance = state.covariance[fleet]
-        gain = np.einsum("kpq,kq->kp", covariance, design)
+        gain = np.vecdot(covariance, design[:, None, :])
         noise = state.noise[fleet]
-        spread = np.maximum(INDEPENDENT_SECONDS / seconds, 1.0) * noise + np.einsum("kp,kp->k", gain, design)
-        error = value - np.einsum("kp,kp->k", theta, design)
+        spread = np.maximum(INDEPENDENT_SECONDS / seconds, 1.0) * noise + np.vecdot(gain, design)
+        error = value - np.vecdot(theta, design)
         limit = HUBER * np.sqrt(spread)
         clipped = np.minimum(np.maximum(error, -limit), limit)
         state.theta[fleet] = theta + gain * (clipped / spread)[:, None]
@@ -151,25 +172,27 @@ class Harmonic:
         state.theta[fleet] = theta
         state.bins[fleet] = np.maximum(state.bins[fleet], 1.0)
 
+    def log_shape_one(self, state: Tide, time_unix: Array) -> float:
+        """Return the log of the tide of the first fleet at one time f64[1]."""
+        return float(np.dot(self.features_at(time_unix)[0], state.theta[0]))
+
     def log_shape(self, state: Tide, fleet: Index | slice, time_unix: Array) -> Array:
         """Return the log of the tide alone at one time per fleet, f64[k]."""
-        out: Array = np.einsum("kp,kp->k", self.features_at(time_unix), state.theta[fleet])
+        out: Array = np.vecdot(self.features_at(time_unix), state.theta[fleet])
         return out
 
     def centre(self, state: Tide, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return exp(shape at the target + residual fading with the horizon)."""
         design = self.features_at(now_unix[:, None] + horizons_seconds)
-        shape = np.einsum("khp,kp->kh", design, state.theta[fleet])
-        fade = np.exp(-horizons_seconds / RESIDUAL_DECAY_SECONDS)
-        log = shape + state.residual[fleet][:, None] * fade
-        base = offset(intake, fleet)[:, None]
-        out: Array = np.maximum(np.exp(np.minimum(log, LOG_LIMIT)) - base, 0.0)
-        return out
+        out: Array = np.matvec(design, state.theta[fleet])
+        out += state.residual[fleet][:, None] * np.exp(horizons_seconds / -RESIDUAL_DECAY_SECONDS)
+        np.exp(np.minimum(out, LOG_LIMIT, out=out), out=out)
+        out -= offset(intake, fleet)[:, None]
+        return np.maximum(out, 0.0, out=out)
 
     def context(self, state: Tide, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return the tide now, so that how fast a deviation from it fades can be learnt."""
-        log = self.log_shape(state, fleet, now_unix)
-        return log[:, None, None]
+        return self.log_shape(state, fleet, now_unix)[:, None, None]
 
 
 def refit(time_unix: Array, demand: Array, zone: Zone, season_seconds: float = 86400.0) -> Array:

@@ -5,6 +5,7 @@ It must not know any method; go on to `persistence`, the simplest reader of what
 """
 
 from dataclasses import dataclass
+from math import copysign, exp, floor, inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,11 @@ OFFSET_FLOOR = 1e-9
 COARSE_SECONDS = 119.0
 STRIDE_SECONDS, STRIDE_MOST, EVERY_SECONDS = 240.0, 8.0, 840.0
 SCARCE_SECONDS, SCARCE_COUNT, FEW_COUNT = 450.0, 3024.0, 600.0
+LONGEST_GAP, LONGEST_STEP = 1e9, 1e7
+EVERY = slice(None)
+FIRST = np.zeros(1, dtype=np.int64)
+FIRST.flags.writeable = False
+NONE = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(slots=True)
@@ -51,7 +57,7 @@ class Seen:
     """The admitted part of a batch. `sel` picks the fleets' rows (a slice when all were admitted), `fleet` are their numbers.
 
     `time_unix`, `demand`, `span_seconds` are f64[k]: the demand is the mean over the `span_seconds` that end at the time.
-    `calm` bool[k] says where no wave lies over the tide; None = everywhere.
+    `calm` bool[k] says where no wave lies over the tide; None = everywhere. `has_new_step`: the typical step of some changed.
     """
 
     sel: slice | Index
@@ -61,6 +67,7 @@ class Seen:
     span_seconds: Array
     gap_seconds: Array
     calm: NDArray[np.bool_] | None = None
+    has_new_step: bool = True
 
 
 def start_intake(fleets: int) -> Intake:
@@ -83,6 +90,8 @@ def offset(intake: Intake, sel: Index | slice = slice(None)) -> Array:
 def admit(intake: Intake, batch: Batch) -> Seen | None:
     """Take in what counts and return it; None when nothing does. An admitted demand is finite and in [0, 1e15]."""
     time, demand = batch.time_unix, batch.demand_per_second
+    if len(time) == 1:
+        return _admit_one(intake, float(time[0]), float(demand[0]))
     good = (demand >= 0.0) & (demand < np.inf) & (time > intake.time_unix) & (time < TIME_LIMIT) & (time > -TIME_LIMIT)
     sel: slice | Index
     if good.all():
@@ -104,9 +113,27 @@ def admit(intake: Intake, batch: Batch) -> Seen | None:
     intake.time_unix[sel] = when
     intake.demand[sel] = value
     intake.count[sel] = count
-    gap = np.minimum(gap, 1e9)
+    gap = np.minimum(gap, LONGEST_GAP)
     span = np.minimum(np.where(count < 2.0, FIRST_SPAN_SECONDS, gap), 3.0 * step)
     return Seen(sel, fleet, when, value, span, gap)
+
+
+def _admit_one(intake: Intake, when: float, value: float) -> Seen | None:
+    """Do the same for a single fleet, in plain numbers: the pipeline forecasts one fleet at a time."""
+    before, step = float(intake.time_unix[0]), float(intake.step_seconds[0])
+    if not (0.0 <= value < inf and before < when and -TIME_LIMIT < when < TIME_LIMIT):
+        return None
+    value, gap, count = min(value, DEMAND_CEILING), when - before, float(intake.count[0]) + 1.0
+    has_new_step = gap != step
+    if has_new_step and count >= 2.0:
+        moved = step * exp(max(0.1, 1.0 / count) * copysign(1.0, gap - step))
+        moved = gap if (moved - gap) * (step - gap) < 0.0 else moved
+        intake.step_seconds[0] = step = min(gap if count == 2.0 else moved, LONGEST_STEP)
+    _follow_one(intake, value, count)
+    intake.time_unix[0], intake.demand[0], intake.count[0] = when, value, count
+    gap = min(gap, LONGEST_GAP)
+    span = min(FIRST_SPAN_SECONDS if count < 2.0 else gap, 3.0 * step)
+    return Seen(EVERY, FIRST, np.array([when]), np.array([value]), np.array([span]), np.array([gap]), None, has_new_step)
 
 
 def gather(intake: Intake, seen: Seen) -> Seen | None:
@@ -114,6 +141,8 @@ def gather(intake: Intake, seen: Seen) -> Seen | None:
 
     Where observations are further apart it is the observation itself. None when no fleet's time has come.
     """
+    if len(intake.held) == 1:
+        return _gather_one(intake, seen)
     seconds = intake.held_seconds[seen.sel] + seen.span_seconds
     work = intake.held[seen.sel] + seen.demand * seen.span_seconds
     ready = (seconds >= COARSE_SECONDS) | (intake.count[seen.sel] == 1.0)
@@ -129,16 +158,36 @@ def gather(intake: Intake, seen: Seen) -> Seen | None:
     return Seen(fleet, fleet, seen.time_unix[ready], (work / seconds)[ready], seconds[ready], seen.gap_seconds[ready], calm)
 
 
+def _gather_one(intake: Intake, seen: Seen) -> Seen | None:
+    span = float(seen.span_seconds[0])
+    seconds = float(intake.held_seconds[0]) + span
+    work = float(intake.held[0]) + float(seen.demand[0]) * span
+    if seconds < COARSE_SECONDS and intake.count[0] != 1.0:
+        intake.held[0], intake.held_seconds[0] = work, seconds
+        return None
+    intake.held[0] = intake.held_seconds[0] = 0.0
+    mean = np.array([work / seconds])
+    return Seen(EVERY, FIRST, seen.time_unix, mean, np.array([seconds]), seen.gap_seconds, seen.calm, seen.has_new_step)
+
+
 def stride(intake: Intake, fleet: Index | slice) -> Array:
     """Return after how many observations errors are scored, f64[k]: every one while there are few, then up to every eighth.
 
     A quarter of an hour apart: always every one. Ten minutes apart: every second after three weeks. A minute: every sixth after
     ten hours.
     """
+    if len(intake.count) == 1:
+        return np.full(1 if isinstance(fleet, slice) else len(fleet), _stride_one(float(intake.step_seconds[0]), float(intake.count[0])))
     step, count = intake.step_seconds[fleet], intake.count[fleet]
     pace = np.minimum(np.floor(STRIDE_SECONDS / step) + 2.0, STRIDE_MOST) - (step > EVERY_SECONDS)
     out: Array = np.where(count < np.where(step > SCARCE_SECONDS, SCARCE_COUNT, FEW_COUNT), 1.0, pace)
     return out
+
+
+def _stride_one(step: float, count: float) -> float:
+    if count < (SCARCE_COUNT if step > SCARCE_SECONDS else FEW_COUNT):
+        return 1.0
+    return min(floor(STRIDE_SECONDS / step) + 2.0, STRIDE_MOST) - (step > EVERY_SECONDS)
 
 
 def is_turn(count: Array, pace: Array) -> Mask:
@@ -156,14 +205,11 @@ def _typical_step(step: Array, gap: Array, count: Array) -> Array:
     moved = step * np.exp(rate * np.sign(gap - step))
     moved = np.where((moved - gap) * (step - gap) < 0.0, gap, moved)
     out: Array = np.where(count == 2.0, gap, np.where(count < 2.0, step, moved))
-    return np.minimum(out, 1e7)
+    return np.minimum(out, LONGEST_STEP)
 
 
 def _follow_level(intake: Intake, sel: slice | Index, value: Array, count: Array) -> None:
     """Follow the mean and the mean change, an outlier counting as at most ten times what is usual."""
-    if len(value) == 1:
-        _follow_one(intake, 0 if isinstance(sel, slice) else int(sel[0]), float(value[0]), float(count[0]))
-        return
     level, noise = intake.level[sel], intake.noise[sel]
     young = count <= YOUNG_COUNT
     most = LEVEL_CLIP * level
@@ -177,14 +223,13 @@ def _follow_level(intake: Intake, sel: slice | Index, value: Array, count: Array
     intake.base[sel] = level * OFFSET_SHARE + bursts + OFFSET_FLOOR
 
 
-def _follow_one(intake: Intake, fleet: int, value: float, count: float) -> None:
-    """Do the same for a single fleet, in plain numbers: the pipeline forecasts one fleet at a time."""
-    level, noise = float(intake.level[fleet]), float(intake.noise[fleet])
+def _follow_one(intake: Intake, value: float, count: float) -> None:
+    level, noise = float(intake.level[0]), float(intake.noise[0])
     most = LEVEL_CLIP * level
     clipped = value if count <= YOUNG_COUNT or most <= 0.0 else min(value, most)
     share = 1.0 / min(count, LEVEL_MEMORY)
     level += share * (clipped - level)
-    change = min(abs(value - float(intake.demand[fleet])), LEVEL_CLIP * level) if count > 1.0 else 0.0
+    change = min(abs(value - float(intake.demand[0])), LEVEL_CLIP * level) if count > 1.0 else 0.0
     noise += share * (change - noise)
-    intake.level[fleet], intake.noise[fleet] = level, noise
-    intake.base[fleet] = level * OFFSET_SHARE + min(max(noise - BURSTS_FROM * level, 0.0), level) + OFFSET_FLOOR
+    intake.level[0], intake.noise[0] = level, noise
+    intake.base[0] = level * OFFSET_SHARE + min(max(noise - BURSTS_FROM * level, 0.0), level) + OFFSET_FLOOR

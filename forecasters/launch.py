@@ -15,6 +15,7 @@ PRIOR_PEAK_MULTIPLE = 5.0
 PRIOR_RAMP_SECONDS = 3600.0
 PRIOR_HALF_LIFE_SECONDS = 12 * 3600.0
 SHORTEST_SECONDS = 1.0
+FORGOTTEN_HALF_LIVES = 50.0
 
 Waves = Sequence[Sequence[LaunchPlan]]
 
@@ -28,6 +29,14 @@ def excess(plan: LaunchPlan, time_unix: Array) -> Array:
     falling = np.exp2(-np.maximum(since - ramp, 0.0) / half_life)
     out: Array = max(peak - 1.0, 0.0) * np.clip(since / ramp, 0.0, 1.0) * falling
     return out
+
+
+def is_beyond(plan: LaunchPlan, now_unix: float, horizon_seconds: float) -> bool:
+    """Whether the launch neither begins within the horizon nor is remembered: fifty half-lives leave less than a float holds."""
+    ramp = max(PRIOR_RAMP_SECONDS if plan.ramp_seconds is None else plan.ramp_seconds, SHORTEST_SECONDS)
+    half_life = max(PRIOR_HALF_LIFE_SECONDS if plan.half_life_seconds is None else plan.half_life_seconds, SHORTEST_SECONDS)
+    since = now_unix - plan.starts_unix
+    return since + horizon_seconds <= 0.0 or since > ramp + FORGOTTEN_HALF_LIVES * half_life
 
 
 def multiples(waves: Waves, fleet: Array, time_unix: Array) -> Array:

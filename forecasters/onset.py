@@ -5,6 +5,7 @@ Stated false-alarm rate: at most one a month of ordinary tide (measured by `benc
 """
 
 from dataclasses import dataclass
+from math import expm1
 
 import numpy as np
 
@@ -20,6 +21,7 @@ LEAST_RATIO = float(np.log(2.0))
 ALARM_SIGMAS = 4.0
 SUSPECT_SHARE = 0.6
 SUSPECT_COUNT = 2.0
+YOUNG_COUNT = 20.0
 YOUNG_SECONDS = 1.5 * 86400.0
 
 
@@ -52,6 +54,16 @@ def threshold(noise: Array) -> Array:
     return out
 
 
+def follow_one(onset: Onset, ratio: float, span: float) -> None:
+    """Do what `follow` does, for a single fleet in plain numbers: the pipeline forecasts one fleet at a time."""
+    noise, seen = float(onset.noise[0]), float(onset.seen[0]) + 1.0
+    limit = SLOW_CLIP * noise
+    onset.seen[0] = seen
+    onset.slow[0] += max(-expm1(-span / SLOW_SECONDS), 1.0 / seen if seen < YOUNG_COUNT else 0.0) * min(max(ratio, -limit), limit)
+    size = min(abs(ratio), 3.0 * noise)
+    onset.noise[0] = max(noise + (1.25 * size - noise) / min(seen + 10.0, NOISE_MEMORY), LEAST_NOISE)
+
+
 def follow(onset: Onset, fleet: Index, ratio: Array, span: Array) -> None:
     """Let the slow residual and the noise follow ordinary log ratios to the tide f64[k], outliers clipped."""
     noise = onset.noise[fleet]
@@ -59,6 +71,6 @@ def follow(onset: Onset, fleet: Index, ratio: Array, span: Array) -> None:
     clipped = np.minimum(np.maximum(ratio, -limit), limit)
     seen = onset.seen[fleet] + 1.0
     onset.seen[fleet] = seen
-    onset.slow[fleet] += np.maximum(-np.expm1(-span / SLOW_SECONDS), np.where(seen < 20.0, 1.0 / seen, 0.0)) * clipped
+    onset.slow[fleet] += np.maximum(-np.expm1(-span / SLOW_SECONDS), np.where(seen < YOUNG_COUNT, 1.0 / seen, 0.0)) * clipped
     size = np.minimum(np.abs(ratio), 3.0 * noise)
     onset.noise[fleet] = np.maximum(noise + (1.25 * size - noise) / np.minimum(seen + 10.0, NOISE_MEMORY), LEAST_NOISE)

@@ -73,38 +73,45 @@ def settle(pending: Pending, seen: Seen) -> None:
     else:
         pending.high[seen.sel] = np.maximum(pending.high[seen.sel], seen.demand[:, None, None])
     tail, next_due = pending.tail.ravel(), pending.next_due.ravel()
-    due, high = pending.due.reshape(-1, RING), pending.high.reshape(-1, RING)
+    due, high = pending.due.ravel(), pending.high.ravel()
+    flat = (pending.next_due[seen.sel] <= seen.time_unix[:, None]).ravel().nonzero()[0]
+    if not len(flat):
+        return
+    position = flat // horizons
+    row = seen.fleet[position] * horizons + flat % horizons
+    now, demand = seen.time_unix[position], seen.demand[position]
+    since = now - seen.span_seconds[position]
     for _ in range(RING):
-        flat = (pending.next_due[seen.sel] <= seen.time_unix[:, None]).ravel().nonzero()[0]
-        if not len(flat):
-            return
-        position = flat // horizons
-        row = seen.fleet[position] * horizons + flat % horizons
         slot = tail[row]
-        fresh = next_due[row] > (seen.time_unix - seen.span_seconds)[position]
-        due[row, slot] = np.inf
+        fresh = next_due[row] > since
+        due[row * RING + slot] = np.inf
         tail[row] = following = (slot + 1) % RING
-        next_due[row] = due[row, following]
-        if not fresh.all():
-            row, position, slot = row[fresh], position[fresh], slot[fresh]
-        pending.held.ravel()[row] = slot
-        pending.held_actual.ravel()[row] = seen.demand[position]
-        pending.held_high.ravel()[row] = high[row, slot]
+        next_due[row] = coming = due[row * RING + following]
+        answered, at = (row, slot) if fresh.all() else (row[fresh], slot[fresh])
+        pending.held.ravel()[answered] = at
+        pending.held_actual.ravel()[answered] = demand if fresh.all() else demand[fresh]
+        pending.held_high.ravel()[answered] = high[answered * RING + at]
+        more = coming <= now
+        if not more.any():
+            return
+        row, now, since, demand = row[more], now[more], since[more], demand[more]
 
 
 def collect(pending: Pending, fleet: Index) -> Settled | None:
     """Return what is held for fleets i64[k], each row once, and hold it no more; None when there is nothing."""
     horizons = pending.due.shape[1]
-    flat = (pending.held[fleet] >= 0).ravel().nonzero()[0]
-    if not len(flat):
-        return None
-    position = flat // horizons
-    row = fleet[position] * horizons + flat % horizons
     held = pending.held.ravel()
+    if len(fleet) == len(pending.held):
+        row = (held >= 0).nonzero()[0]
+    else:
+        flat = (pending.held[fleet] >= 0).ravel().nonzero()[0]
+        row = fleet[flat // horizons] * horizons + flat % horizons
+    if not len(row):
+        return None
     slot = held[row]
     held[row] = -1
-    said = pending.centre.reshape(pending.held.size, RING, -1)[row, slot]
-    return Settled(row, fleet[position], pending.held_actual.ravel()[row], pending.held_high.ravel()[row], said)
+    said = pending.centre.reshape(pending.due.size, -1).take(row * RING + slot, axis=0)
+    return Settled(row, row // horizons, pending.held_actual.ravel()[row], pending.held_high.ravel()[row], said)
 
 
 def issue(pending: Pending, time_unix: Array, fleet: Index, step: Array, horizons_seconds: Array, centre: Array, own: Mask) -> None:
@@ -118,15 +125,16 @@ def issue(pending: Pending, time_unix: Array, fleet: Index, step: Array, horizon
         return
     position, column = flat // horizons, flat % horizons
     row = fleet[position] * horizons + column
-    head, due = pending.head.ravel(), pending.due.reshape(-1, RING)
+    head, due = pending.head.ravel(), pending.due.ravel()
     slot = head[row]
-    free = due[row, slot] == np.inf
+    place = row * RING + slot
+    free = due[place] == np.inf
     if not free.all():
-        row, position, column, slot = row[free], position[free], column[free], slot[free]
+        row, position, column, slot, place, flat = row[free], position[free], column[free], slot[free], place[free], flat[free]
     when, ahead = time_unix[position], horizons_seconds[column]
-    due[row, slot] = until = when + ahead
-    pending.high.reshape(-1, RING)[row, slot] = 0.0
-    pending.centre.reshape(len(due), RING, -1)[row, slot] = centre[position, column]
+    due[place] = until = when + ahead
+    pending.high.ravel()[place] = 0.0
+    pending.centre.reshape(due.size, -1)[place] = centre.reshape(-1, centre.shape[2]).take(flat, axis=0)
     head[row] = (slot + 1) % RING
     next_due = pending.next_due.ravel()
     next_due[row] = np.minimum(next_due[row], until)

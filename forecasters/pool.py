@@ -6,13 +6,14 @@ It must not know which methods there are nor what a launch is; `combine` puts th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import numpy as np
 
 from forecasters.api import Array, Batch
 from forecasters.blend import Blend, learn_blend, say_blend, start_blend
-from forecasters.intake import Index, Intake, Seen, admit, gather, is_turn, offset, start_intake, stride
+from forecasters.intake import EVERY, Index, Intake, Mask, Seen, admit, gather, is_turn, offset, start_intake, stride
 from forecasters.pending import SLOTS, Pending, Settled, collect, issue, pick, settle, start_pending
 from forecasters.point import PointMethod
 from forecasters.spread import SHAPED, Spread, learn_errors, method_quantiles, start_spread
@@ -125,7 +126,8 @@ class Pool:
                 self._score(state, settled, over)
         coarse = gather(intake, seen)
         self._teach(state, seen, coarse)
-        self._stand_in(state, seen)
+        if seen.has_new_step:
+            self._stand_in(state, seen)
         said = self._say(state, seen.sel, seen.fleet, seen.time_unix, over)
         state.centre[seen.sel] = said[:, :, self._count : self._tracks]
         if len(scored):
@@ -173,20 +175,26 @@ class Pool:
         spacing = np.maximum(horizon / SLOTS, apart)
         overlap = np.maximum(horizon / spacing, 1.0)
         base = offset(intake, fleet)[:, None]
-        centre = settled.centre[:, : self._tracks]
-        actual = np.repeat(settled.actual[:, None], self._tracks, axis=1)
-        actual[:, -1] = settled.high
-        error = np.log((actual + base) / (centre + base))
+        centre = settled.centre[:, : self._tracks] + base
+        error = np.empty(centre.shape)
+        error[:] = settled.actual[:, None]
+        error[:, -1] = settled.high
+        error += base
+        error /= centre
+        np.log(error, out=error)
         if self._blends:
             learn_blend(state.blend, row, settled.centre[:, self._tracks + 1 :], error[:, self._level], overlap)
             log = np.minimum(method_quantiles(state.spread, row, count), LOG_LIMIT)
-            said = (centre[:, :count, None] + base[:, :, None]) * np.exp(log) - base[:, :, None]
+            said = centre[:, :count, None] * np.exp(log, out=log)
+            said -= base[:, :, None]
             level = intake.level[fleet] + base[:, 0]
-            loss = follow_losses(state.loss[row], settled.actual, said, self.quantiles, level, state.spread.count[row])
+            past = state.loss.take(row, axis=0)
+            loss = follow_losses(past, settled.actual, said, self.quantiles, level, state.spread.count[row])
             state.loss[row] = loss
             state.weight[row] = weigh(loss, self._favour, overlap)
             weight = state.weight.reshape(len(state.share), -1, count)
-            state.share[fleet] = weight[fleet].sum(axis=1) / len(self.horizons_seconds)
+            touched = fleet if len(weight) > 1 else EVERY
+            state.share[touched] = np.add.reduce(weight[touched], axis=1) / len(self.horizons_seconds)
         memory = np.minimum(np.maximum(MEMORY_SECONDS / spacing, LEAST_MEMORY), MOST_MEMORY)
         learn_errors(state.spread, row, column, error, memory, overlap, np.maximum(apart / PACE_SECONDS, 1.0), self.quantiles)
 
@@ -198,41 +206,51 @@ class Pool:
         out = np.zeros((len(fleet), len(self.horizons_seconds), self._columns))
         word = (state.words if words is None else words)[sel]
         said = word[:, :, :methods]
-        missing = np.isnan(word)
-        unknown, partial = missing[:, :, :methods], bool(missing.any())
-        if partial:
+        missing = np.isnan(word) if isnan(np.add.reduce(word, axis=None)) else None
+        if missing is not None:
             known = said[:, :, self._level : self._level + 1] if self._blends else state.intake.demand[sel][:, None, None]
-            said = np.where(unknown, known, said)
+            said = np.where(missing[:, :, :methods], known, said)
         out[:, :, :methods] = said
         if self._blends:
-            base = offset(state.intake, sel)[:, None]
-            log = np.log(out[:, :, :count] + base[:, :, None])
-            level = log[:, :, self._level]
-            design = out[:, :, self._tracks + 1 :]
-            design[:, :, : methods - 1] = log[:, :, self._others] - level[:, :, None]
-            context = word[:, :, methods:] - level[:, :, None]
-            design[:, :, methods - 1 : -1] = np.where(missing[:, :, methods:], 0.0, context) if partial else context
-            design[:, :, -1] = 1.0
-            np.minimum(np.maximum(design, -FEATURE_LIMIT, out=design), FEATURE_LIMIT, out=design)
-            log[:, :, methods] = level + say_blend(state.blend, fleet, len(self.horizons_seconds), design)
-            weight = state.weight.reshape(-1, len(self.horizons_seconds), count)[sel]
-            if partial:
-                weight = weight.copy()
-                weight[:, :, :methods][unknown] = 0.0
-                weight /= weight.sum(axis=2, keepdims=True)
-            out[:, :, methods] = np.exp(log[:, :, methods]) - base
-            out[:, :, count] = np.exp(np.einsum("khm,khm->kh", log, weight)) - base
-            np.maximum(out[:, :, methods : count + 1], 0.0, out=out[:, :, methods : count + 1])
+            self._mix(state, sel, out, word, missing)
         else:
             out[:, :, count] = out[:, :, 0]
         if over is not None:
-            out[:, :, : count + 1] *= over.ahead[fleet][:, :, None]
-            wavy = (over.now[fleet][:, None] > CALM_MULTIPLE) | (over.ahead[fleet] > CALM_MULTIPLE)
-            out[:, :, self._tracks] = wavy | (np.abs(over.spread[fleet]).max(axis=2) > CALM_SPREAD)
-        if state.stand_in[sel][:, 0].any():
-            out = out[np.arange(len(fleet))[:, None], state.stand_in[sel]]
+            ahead = over.ahead[sel]
+            out[:, :, : count + 1] *= ahead[:, :, None]
+            wavy = (over.now[sel][:, None] > CALM_MULTIPLE) | (ahead > CALM_MULTIPLE)
+            out[:, :, self._tracks] = wavy | (np.abs(over.spread[sel]).max(axis=2) > CALM_SPREAD)
+        if state.stand_in[sel, 0].any():
+            out = out.take(state.stand_in[0], axis=1) if len(out) == 1 else out[np.arange(len(fleet))[:, None], state.stand_in[sel]]
         np.maximum.accumulate(out[:, :, count], axis=1, out=out[:, :, count + 1])
         return out
+
+    def _mix(self, state: PoolState, sel: slice | Index, out: Array, word: Array, missing: Mask | None) -> None:
+        """Fill in the blend, the combination and the blend's features, given what the methods say in the first columns of `out`."""
+        methods, horizons = len(self.methods), len(self.horizons_seconds)
+        base = offset(state.intake, sel)[:, None, None]
+        log = out[:, :, : self._count] + base
+        np.log(log, out=log)
+        level = log[:, :, self._level]
+        design = np.ones((len(out), horizons, len(self._prior)))
+        np.subtract(log.take(self._others, axis=2), level[:, :, None], out=design[:, :, : methods - 1])
+        context = np.subtract(word[:, :, methods:], level[:, :, None], out=design[:, :, methods - 1 : -1])
+        if missing is not None:
+            context[missing[:, :, methods:]] = 0.0
+        np.minimum(np.maximum(design, -FEATURE_LIMIT, out=design), FEATURE_LIMIT, out=design)
+        out[:, :, self._tracks + 1 :] = design
+        log[:, :, methods] = level + say_blend(state.blend, sel, horizons, design)
+        weight = state.weight.reshape(-1, horizons, self._count)[sel]
+        if missing is not None:
+            weight = weight.copy()
+            weight[:, :, :methods][missing[:, :, :methods]] = 0.0
+            weight /= weight.sum(axis=2, keepdims=True)
+        mixed = out[:, :, methods : self._count + 1]
+        mixed[:, :, 0] = log[:, :, methods]
+        np.vecdot(log, weight, out=mixed[:, :, 1])
+        np.exp(mixed, out=mixed)
+        mixed -= base
+        np.maximum(mixed, 0.0, out=mixed)
 
     def forecast(self, state: PoolState, now_unix: float, over: Over | None = None) -> tuple[Array, Array]:
         """Return (demand, peak) f64[n, H, Q] at `now_unix` + each horizon."""
@@ -241,7 +259,8 @@ class Pool:
         centre, late = state.centre, now_unix - intake.time_unix
         quantile = state.spread.quantile.reshape(fleets, horizons, SHAPED, -1)
         if state.stand_in[:, 0].any():
-            quantile = quantile[np.arange(fleets)[:, None], state.stand_in]
+            one = fleets == 1
+            quantile = quantile.take(state.stand_in[0], axis=1) if one else quantile[np.arange(fleets)[:, None], state.stand_in]
         if late.any():
             words, now = state.words.copy(), np.full(fleets, now_unix)
             for method in self.methods:
@@ -253,7 +272,9 @@ class Pool:
             middle = quantile[..., self._middle : self._middle + 1]
             quantile = middle + self._side * np.hypot(quantile - middle, over.spread[:, :, None, :])
         base = offset(intake)[:, None, None]
-        said = (centre + base)[..., None] * np.exp(np.minimum(quantile, LOG_LIMIT))
+        said = np.minimum(quantile, LOG_LIMIT)
+        np.exp(said, out=said)
+        said *= (centre + base)[..., None]
         said -= base[..., None]
         np.maximum(said, 0.0, out=said)
         demand = said[:, :, 0]

@@ -83,36 +83,48 @@ def learn_errors(
     error = np.minimum(np.maximum(error, -ERROR_CLIP), ERROR_CLIP)
     count = spread.count[row] + 1.0
     spread.count[row] = count
-    scale = spread.scale[row]
+    scale = spread.scale.take(row, axis=0)
     size = np.minimum(np.abs(error), 6.0 * scale + 0.02)
-    scale += (size - scale) / np.minimum(count + SCALE_COUNT * np.sqrt(overlap), SCALE_MEMORY)[:, None]
+    size -= scale
+    size /= np.minimum(count + SCALE_COUNT * np.sqrt(overlap), SCALE_MEMORY)[:, None]
+    scale += size
     np.maximum(scale, SCALE_FLOOR, out=scale)
     spread.scale[row] = scale
-    error, scale = error[:, -SHAPED:] / scale[:, -SHAPED:], scale[:, -SHAPED:]
-    place = (np.arcsinh(error / FINENESS) + _TOP) / _WIDTH
-    cell = np.minimum(np.maximum(place, 0.0), BINS - 1e-9).astype(np.int64)
-    histogram = spread.histogram[row]
-    histogram *= (1.0 - 1.0 / memory)[:, None, None].astype(np.float32)
-    flat = histogram.reshape(-1)
-    flat[np.arange(cell.size) * BINS + cell.ravel()] += np.float32(1.0)
-    spread.histogram[row] = histogram
-    shape, shift = spread.shape[row], spread.shift[row]
-    shift += (NUDGE * np.minimum(pace, NUDGE_PACES) / overlap**NUDGE_FADES)[:, None, None] * (
-        (error[:, :, None] > shape + shift) - (1.0 - quantiles)
-    )
+    scale = scale[:, -SHAPED:]
+    error = error[:, -SHAPED:] / scale
+    histogram = _count(spread, row, error, memory)
+    shape, shift = spread.shape.take(row, axis=0), spread.shift.take(row, axis=0)
+    rate = NUDGE * np.minimum(pace, NUDGE_PACES) / overlap**NUDGE_FADES
+    shift += rate[:, None, None] * ((error[:, :, None] > shape + shift) - (1.0 - quantiles))
     np.minimum(np.maximum(shift, -SHIFT_LIMIT, out=shift), SHIFT_LIMIT, out=shift)
     spread.shift[row] = shift
     due = (count <= EAGER_COUNT) | ((count + column) % REFRESH_EVERY == 0.0)
     if due.any():
         shape[due] = _invert(histogram[due], quantiles)
         spread.shape[row] = shape
-    spread.quantile[row] = scale[:, :, None] * np.maximum.accumulate(shape + shift, axis=2)
+    shape += shift
+    spread.quantile[row] = scale[:, :, None] * np.maximum.accumulate(shape, axis=2, out=shape)
+
+
+def _count(spread: Spread, row: Index, error: Array, memory: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Put scaled errors f64[k, SHAPED] into their bins and return the histograms, older counts fading."""
+    place = np.arcsinh(error / FINENESS)
+    place += _TOP
+    place /= _WIDTH
+    cell = np.minimum(np.maximum(place, 0.0, out=place), BINS - 1e-9, out=place).astype(np.int64).ravel()
+    cell += np.arange(0, cell.size * BINS, BINS)
+    histogram = spread.histogram.take(row, axis=0)
+    histogram *= (1.0 - 1.0 / memory)[:, None, None].astype(np.float32)
+    histogram.reshape(-1)[cell] += np.float32(1.0)
+    spread.histogram[row] = histogram
+    return histogram
 
 
 def method_quantiles(spread: Spread, row: Index, methods: int) -> Array:
     """Return log quantiles f64[k, M, Q] of single methods: the combination's shape at each method's own scale."""
-    shape = spread.quantile[row, 0] / spread.scale[row, -SHAPED, None]
-    out: Array = spread.scale[row, :methods, None] * shape[:, None, :]
+    scale = spread.scale.take(row, axis=0)
+    shape = spread.quantile[:, 0].take(row, axis=0) / scale[:, -SHAPED, None]
+    out: Array = scale[:, :methods, None] * shape[:, None, :]
     return out
 
 
@@ -122,12 +134,17 @@ def _invert(histogram: np.ndarray[tuple[int, ...], np.dtype[np.float32]], quanti
     cumulated = np.cumsum(histogram.reshape(rows, BINS), axis=1, dtype=np.float64)
     cumulated /= cumulated[:, -1:]
     base = np.arange(rows, dtype=np.float64)[:, None]
-    flat = np.concatenate((np.zeros(1), (cumulated + base).ravel()))
-    wanted = quantiles[None, :] + base
-    found = np.searchsorted(flat[1:], wanted.ravel())
+    flat = np.empty(rows * BINS + 1)
+    flat[0] = 0.0
+    np.add(cumulated, base, out=flat[1:].reshape(rows, BINS))
+    wanted = quantiles + base
+    found = flat[1:].searchsorted(wanted)
     np.minimum(found, flat.size - 2, out=found)
-    lower, upper = flat[found].reshape(wanted.shape), flat[found + 1].reshape(wanted.shape)
-    share = np.minimum((wanted - lower) / np.maximum(upper - lower, 1e-12), 1.0)
-    cell = found.reshape(wanted.shape) - np.arange(0, flat.size - 1, BINS)[:, None]
-    out = FINENESS * np.sinh((cell + share) * _WIDTH - _TOP)
+    lower = flat[found]
+    share = np.minimum((wanted - lower) / np.maximum(flat[found + 1] - lower, 1e-12), 1.0)
+    share += found - np.arange(0, flat.size - 1, BINS)[:, None]
+    share *= _WIDTH
+    share -= _TOP
+    out: Array = np.sinh(share, out=share)
+    out *= FINENESS
     return out.reshape(histogram.shape[0], histogram.shape[1], -1)

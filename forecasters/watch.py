@@ -6,15 +6,27 @@ the multiple now, to be taken out of what the tide learns, and the multiples ahe
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isnan, log
 
 import numpy as np
 
 from controlplane.contracts.fleet import LaunchPlan
 from forecasters.api import Array, Batch
 from forecasters.harmonic import Harmonic, Tide
-from forecasters.intake import COARSE_SECONDS, DEMAND_CEILING, TIME_LIMIT, Index, Intake, offset
-from forecasters.launch import PRIOR_HALF_LIFE_SECONDS, PRIOR_PEAK_MULTIPLE, PRIOR_RAMP_SECONDS, Waves, excess
-from forecasters.onset import SUSPECT_COUNT, SUSPECT_SHARE, YOUNG_SECONDS, Onset, follow, start_onset, threshold
+from forecasters.intake import COARSE_SECONDS, DEMAND_CEILING, FIRST, NONE, TIME_LIMIT, Index, Intake, offset
+from forecasters.launch import PRIOR_HALF_LIFE_SECONDS, PRIOR_PEAK_MULTIPLE, PRIOR_RAMP_SECONDS, Waves, excess, is_beyond
+from forecasters.onset import (
+    ALARM_SIGMAS,
+    LEAST_RATIO,
+    SUSPECT_COUNT,
+    SUSPECT_SHARE,
+    YOUNG_SECONDS,
+    Onset,
+    follow,
+    follow_one,
+    start_onset,
+    threshold,
+)
 from forecasters.pool import Over
 from forecasters.wave import (
     ANNOUNCED,
@@ -39,6 +51,7 @@ NEVER_LOG = float(np.log(0.9))
 SUSPECT_SECONDS = 240.0
 SAME_LAUNCH_SECONDS = 6 * 3600.0
 CHUNK = 400
+NOTHING = np.zeros(0)
 
 
 Past = Callable[[Index, Array], Array]
@@ -75,16 +88,18 @@ class Watch:
         fleet, demand, span = _gather(state.onset, intake, batch)
         if len(fleet):
             self._follow(state, tide, intake, fleet, batch.time_unix[fleet], demand, span, past)
-        if not any(waves) and not state.wave.kind.any():
+        if self.is_quiet(state, batch.time_unix, waves):
             return None
         return self.over(state, batch.time_unix, waves)
 
     def _follow(
         self, state: WatchState, tide: Tide, intake: Intake, fleet: Index, time: Array, demand: Array, span: Array, past: Past
     ) -> None:
+        if len(intake.count) == 1 and self._follow_calm(state, tide, intake, time, float(demand[0]), float(span[0])):
+            return
         base = offset(intake, fleet)
-        log = np.log(demand + base)
-        ratio = log - self._tide.log_shape(tide, fleet, time) - state.onset.slow[fleet]
+        logs = np.log(demand + base)
+        ratio = logs - self._tide.log_shape(tide, fleet, time) - state.onset.slow[fleet]
         began = state.onset.began[fleet]
         state.onset.began[fleet] = np.where(np.isnan(began), time, began)
         idle = state.wave.kind[fleet] == IDLE
@@ -93,7 +108,7 @@ class Watch:
         if suspect.any():
             at = np.flatnonzero(suspect)
             explained = past(fleet[at], time[at])
-            above = np.minimum(log[at] - np.log(explained + base[at]), ratio[at]) > limit[at]
+            above = np.minimum(logs[at] - np.log(explained + base[at]), ratio[at]) > limit[at]
             suspect[at] = above & (time[at] - began[at] > YOUNG_SECONDS)
         onset = state.onset
         first = suspect & (onset.suspects[fleet] == 0.0)
@@ -113,6 +128,18 @@ class Watch:
         if active.any():
             learn_wave(state.wave, fleet[active], time[active], ratio[active], onset.noise[fleet[active]])
             self._close(state, fleet[active], time[active])
+
+    def _follow_calm(self, state: WatchState, tide: Tide, intake: Intake, time: Array, demand: float, span: float) -> bool:
+        """Follow the one fleet there is, in plain numbers, where nothing is about nor suspect; False leaves it to `_follow`."""
+        onset = state.onset
+        if state.wave.kind[0] != IDLE or isnan(onset.began[0]):
+            return False
+        ratio = log(demand + float(intake.base[0])) - self._tide.log_shape_one(tide, time) - float(onset.slow[0])
+        if ratio > SUSPECT_SHARE * max(LEAST_RATIO, ALARM_SIGMAS * float(onset.noise[0])):
+            return False
+        onset.suspects[0] = 0.0
+        follow_one(onset, ratio, span)
+        return True
 
     def _close(self, state: WatchState, fleet: Index, time: Array) -> None:
         wave = state.wave
@@ -141,8 +168,18 @@ class Watch:
                     state.done[number] = plan.starts_unix
                 elif state.wave.kind[number] == IDLE and plan.starts_unix - now < AHEAD_SECONDS:
                     _open(state.wave, number, plan)
-        if not waves:
+        if not waves and state.wave.kind.any():
             state.wave.kind[(state.wave.kind == ANNOUNCED) & (time < state.wave.plan_start)] = IDLE
+
+    def is_quiet(self, state: WatchState, time: Array, waves: Waves) -> bool:
+        """Whether nothing lies over any tide, from each fleet's time f64[n] to the last horizon."""
+        if state.wave.kind.any():
+            return False
+        for number, plans in enumerate(waves):
+            for plan in plans:
+                if plan.starts_unix > state.done[number] and not is_beyond(plan, float(time[number]), float(self._horizons[-1])):
+                    return False
+        return True
 
     def over(self, state: WatchState, time: Array, waves: Waves) -> Over:
         """Return what lies over the tide for forecasts made at a time per fleet f64[n]."""
@@ -179,6 +216,8 @@ def _open(wave: WaveState, number: int, plan: LaunchPlan) -> None:
 def _gather(onset: Onset, intake: Intake, batch: Batch) -> tuple[Index, Array, Array]:
     """Return fleets, mean demand and its span where at least two minutes of new demand have come together."""
     time, demand = batch.time_unix, batch.demand_per_second
+    if len(time) == 1:
+        return _gather_one(onset, intake, float(time[0]), float(demand[0]))
     good = (demand >= 0.0) & (demand < DEMAND_CEILING) & (time > intake.time_unix) & (intake.count > 0.0) & (time < TIME_LIMIT)
     gap = np.minimum(time - intake.time_unix, 3.0 * intake.step_seconds)
     if good.all():
@@ -193,3 +232,16 @@ def _gather(onset: Onset, intake: Intake, batch: Batch) -> tuple[Index, Array, A
     onset.held[fleet] = 0.0
     onset.held_seconds[fleet] = 0.0
     return fleet, mean, span
+
+
+def _gather_one(onset: Onset, intake: Intake, time: float, demand: float) -> tuple[Index, Array, Array]:
+    before = float(intake.time_unix[0])
+    if not (0.0 <= demand < DEMAND_CEILING and before < time < TIME_LIMIT and intake.count[0] > 0.0):
+        return NONE, NOTHING, NOTHING
+    gap = min(time - before, 3.0 * float(intake.step_seconds[0]))
+    seconds, work = float(onset.held_seconds[0]) + gap, float(onset.held[0]) + demand * gap
+    if seconds < COARSE_SECONDS:
+        onset.held_seconds[0], onset.held[0] = seconds, work
+        return NONE, NOTHING, NOTHING
+    onset.held_seconds[0] = onset.held[0] = 0.0
+    return FIRST, np.array([work / seconds]), np.array([seconds])

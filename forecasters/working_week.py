@@ -4,6 +4,7 @@ Owns nine days of half-hour slots and the table of which day a day resembles (Mo
 It must not learn: whether the week matters is what the weights and the blend find out.
 """
 
+from math import isnan
 from typing import ClassVar
 
 import numpy as np
@@ -34,6 +35,7 @@ def _days_back() -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
 
 
 DAYS_BACK = _days_back()
+SECONDS_BACK = DAYS_BACK * DAY_SECONDS
 
 
 class WorkingWeek:
@@ -45,6 +47,7 @@ class WorkingWeek:
 
     def __init__(self, zone: Zone) -> None:
         self._zone = zone
+        self._local_for: tuple[Array | None, Array | None, Array] = (None, None, np.zeros((0, 0)))
 
     def start(self, fleets: int) -> Ring:
         """Return a ring that knows nothing."""
@@ -56,25 +59,31 @@ class WorkingWeek:
 
     def centre(self, state: Ring, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return what the most recent alike day had at each target's time of day."""
-        target = now_unix[:, None] + horizons_seconds
-        newest = np.minimum(intake.time_unix[fleet], now_unix)
-        least = np.minimum(np.maximum(np.ceil((target - newest[:, None]) / DAY_SECONDS), 1.0), float(MOST_DAYS_AHEAD))
-        local = self._zone.to_local(target)
-        weekday = ((local - 0.5 * SLOT_SECONDS) // DAY_SECONDS + EPOCH_WEEKDAY) % 7.0
-        back = DAYS_BACK[weekday.astype(np.int64), least.astype(np.int64)]
-        out = _look(state, fleet, local - back * DAY_SECONDS)
-        missing = np.isnan(out)
-        if missing.any():
+        late = now_unix - np.minimum(intake.time_unix[fleet], now_unix)
+        least = np.ceil((late[:, None] + horizons_seconds) / DAY_SECONDS)
+        least = np.minimum(np.maximum(least, 1.0, out=least), float(MOST_DAYS_AHEAD), out=least).astype(np.int64)
+        local = self._local(now_unix, horizons_seconds)
+        day = np.floor((local - 0.5 * SLOT_SECONDS) / DAY_SECONDS).astype(np.int64)
+        out = _look(state, fleet, local - SECONDS_BACK[(day + EPOCH_WEEKDAY) % 7, least])
+        if isnan(np.add.reduce(out, axis=None)):
+            missing = np.isnan(out)
             yesterday = _look(state, fleet, local - least * DAY_SECONDS)
             out = np.where(missing, yesterday, out)
         return out
 
+    def _local(self, now_unix: Array, horizons_seconds: Array) -> Array:
+        """Return the local times of the targets; asked twice in a row about the same ones, answer from memory."""
+        now, horizons, local = self._local_for
+        if now is not now_unix or horizons is not horizons_seconds:
+            local = self._zone.to_local(now_unix[:, None] + horizons_seconds)
+            self._local_for = (now_unix, horizons_seconds, local)
+        return local
+
     def context(self, state: Ring, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return last week's value at the target."""
-        local = self._zone.to_local(now_unix[:, None] + horizons_seconds)
-        weekly = _look(state, fleet, local - WEEK_SECONDS)
-        out: Array = np.log(weekly + offset(intake, fleet)[:, None])[:, :, None]
-        return out
+        weekly = _look(state, fleet, self._local(now_unix, horizons_seconds) - WEEK_SECONDS)
+        weekly += offset(intake, fleet)[:, None]
+        return np.log(weekly, out=weekly)[:, :, None]
 
 
 def _look(state: Ring, fleet: Index | slice, local: Array) -> Array:
