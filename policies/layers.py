@@ -17,9 +17,11 @@ two boots, and what is held counts 1.3 times the work it carries. On production 
 With a constant demand this is the newsvendor's critical ratio: hold the quantile 1 - rent / value (Arrow, Harris, Marschak 1951).
 One number: spill at 3x the rent buys a layer that is used 33 % of the time.
 
-A layer higher up carries less at every horizon, so it pays only where the one below pays: the last layer that pays is found by bisection.
+A layer higher up carries less at every horizon, so it pays only where the one below pays: the last layer that pays is looked for around
+the critical ratio's quantile, in steps that double, then by bisection.
 """
 
+from bisect import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -178,7 +180,7 @@ def kept(view: OfferView, grid: Grid, base: float, worth: Worth) -> int:
         value = value_carried(grid, base + (lots - 1) * size, base + lots * size, worth)
         return pays_to_keep(grid.times, [worth.kept_times * usd for usd in value], rent, offer.lead_time_seconds)
 
-    return held if pays(held) else _last_that(pays, 0, held)
+    return held if pays(held) else _last_that_pays(pays, held - 1, likely(grid, base, size, rent, worth, offer.lead_time_seconds))
 
 
 def started(view: OfferView, grid: Grid, base: float, worth: Worth, most: int) -> int:
@@ -194,16 +196,31 @@ def started(view: OfferView, grid: Grid, base: float, worth: Worth, most: int) -
         value = value_carried(grid, base + (lots - 1) * size, base + lots * size, worth)
         return pays_to_start(grid.times, value, rent, offer.lead_time_seconds, offer.hold_seconds, worth.boots_repaid)
 
-    good, probe = 0, 1
-    while probe <= most:
-        if not pays(probe):
-            return _last_that(pays, good, probe)
-        good, probe = probe, probe * 2
-    return most if good == most or pays(most) else _last_that(pays, good, most)
+    return _last_that_pays(pays, most, likely(grid, base, size, rent, worth, offer.lead_time_seconds))
 
 
-def _last_that(pays: Callable[[int], bool], good: int, bad: int) -> int:
-    """Return the last count that pays, given one that does (or 0) and one that does not."""
+def likely(grid: Grid, base: float, size: float, rent: float, worth: Worth, lead: float) -> int:
+    """Return about how many layers pay: up to the critical ratio's quantile of demand a boot beyond the lead time."""
+    value = worth.usd_per_unit * size
+    row = min(bisect(grid.times, 2.0 * lead), len(grid.times) - 1)
+    level = 1.0 - rent / value if value > rent else 0.0
+    column = min(int(np.searchsorted(np.cumsum(grid.weights), level)), grid.demand.shape[1] - 1)
+    return max(int((float(grid.demand[row, column]) - base) // size), 0)
+
+
+def _last_that_pays(pays: Callable[[int], bool], most: int, likely: int) -> int:
+    """Return the last count up to `most` that pays, 0 where none does; looked for from the likely one outwards."""
+    guess, step = min(likely, most), 1
+    if guess > 0 and not pays(guess):
+        bad = guess
+        while bad - step > 0 and not pays(bad - step):
+            bad, step = bad - step, 2 * step
+        good = max(bad - step, 0)
+    else:
+        good = guess
+        while good + step <= most and pays(good + step):
+            good, step = good + step, 2 * step
+        bad = min(good + step, most + 1)
     while bad - good > 1:
         middle = (good + bad) // 2
         if pays(middle):
