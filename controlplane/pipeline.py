@@ -45,14 +45,15 @@ class Pipeline:
         if frame.demand is not None and (forecasting.observed_unix is None or now > forecasting.observed_unix):
             combination = self.forecasting.combination
             forecasting, made = self.forecasting.learn(forecasting, now, frame.demand)
-            outlook = Outlook(combination.horizons_seconds, combination.quantiles, made.demand[0], made.peak[0])
-            planning = replace(planning, outlook=outlook)
-        planning = self.planning.see(planning, now, Work(frame.demand, frame.backlog, frame.late, frame.spilled))
+            outlook: Outlook | None = Outlook(combination.horizons_seconds, combination.quantiles, made.demand[0], made.peak[0])
+        else:
+            outlook = planning.outlook
         history = _history(frame)
-        planning = replace(planning, pools=self._pools(frame) if frame.unavailable or not history else {})
-        if frame.prices:
-            quoted = {name: Price(usd) for name, usd in frame.prices.items()}
-            planning = replace(planning, prices={**planning.prices, **quoted})
+        pools = self._pools(frame) if frame.unavailable or not history else {}
+        quoted = {name: Price(usd) for name, usd in frame.prices.items()}
+        prices = {**planning.prices, **quoted} if quoted else planning.prices
+        planning = self.planning.see(planning, now, Work(frame.demand, frame.backlog, frame.late, frame.spilled))
+        planning = replace(planning, outlook=outlook, pools=pools, prices=prices)
         view = self.planning.view(planning, now, shadow=history and bool(planning.memory.targets))
         planning, verdict = self.planning.decide(planning, view)
         return PipeState(forecasting, planning), verdict
