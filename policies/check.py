@@ -119,7 +119,7 @@ def _check_replicas(path: Path, offer: Mapping[str, Any]) -> Iterator[Finding]:
     lot = _number(offer.get("replicasPerLot")) or 1.0
     if least is not None and most is not None and least > most:
         yield Finding((*path, "replicas", "min"), f"is more than replicas.max, {most:g}; make min at most max")
-    elif most is not None and lot > most:
+    elif most is not None and 0 < most < lot:
         yield Finding(
             (*path, "replicas", "max"), f"is less than one lot of {lot:g} replicas, so none could be bought; raise it to {lot:g} or more"
         )

@@ -61,6 +61,7 @@ def read_policies(texts: Iterable[tuple[str, str]], known: Known = Known()) -> R
     problems: list[Problem] = []
     names: dict[str, str] = {}
     workloads: dict[tuple[object, ...], str] = {}
+    rented: dict[str, tuple[object, str]] = {}
     for file, text in texts:
         documents, complaints = read_documents(text, file)
         found = list(complaints)
@@ -68,7 +69,8 @@ def read_policies(texts: Iterable[tuple[str, str]], known: Known = Known()) -> R
             found.append(Problem(file, 0, "", "", f"holds no document; begin with `apiVersion: {API_VERSION}` and `kind: {KIND}`"))
         for document in documents:
             policy, findings = _read_one(document, known)
-            findings += [*_check_fleet_name(document, names), *_check_workloads(document, workloads)]
+            findings += _check_fleet_name(document, names)
+            findings += [*_check_workloads(document, workloads), *_check_rented(document, rented)]
             secret = {finding.path for finding in findings if finding.secret}
             found += [_placed(document, finding, finding.path in secret) for finding in findings]
             if policy is not None:
@@ -159,6 +161,22 @@ def _check_workloads(document: Document, seen: dict[tuple[object, ...], str]) ->
                 message = f"this workload is also scaled by the offer in {seen[workload]}; the two would undo each other: give each its own"
                 findings.append(Finding(here, message))
             seen.setdefault(workload, f"{document.file}:{document.line_of(here)}")
+    return findings
+
+
+def _check_rented(document: Document, seen: dict[str, tuple[object, str]]) -> list[Finding]:
+    """Return an error for each rented offer that another fleet has under the same name as another thing: quotes travel by the name."""
+    findings = []
+    for path, entry in entries(document.tree, Tier.BURST):
+        name = entry.get("name")
+        if not isinstance(name, str):
+            continue
+        thing = {key: entry.get(key) for key in ("accelerator", "usdPerReplicaHour", "aws", "market", "simulated")}
+        here = (*path, "name")
+        known, where = seen.setdefault(name, (thing, f"{document.file}:{document.line_of(here)}"))
+        if known != thing:
+            message = f"is also the name of another offer in {where}; prices and stock travel by the offer's name: rename one of them"
+            findings.append(Finding(here, message))
     return findings
 
 

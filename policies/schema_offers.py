@@ -38,7 +38,7 @@ class ReplicasBlock(Block):
     """The bounds of an offer."""
 
     min: Count = Field(0, description="fewest replicas held")
-    max: PositiveCount = Field(description="most replicas held, the quota")
+    max: Count = Field(description="most replicas held, the quota; 0 gives back what is held, before the offer is taken out of the policy")
 
 
 class CooldownBlock(Block):

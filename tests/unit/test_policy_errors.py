@@ -74,7 +74,7 @@ ONE_ERROR = [
     ("http://prometheus", "prometheus", 11, "spec.demand.prometheus.url", "begins with http:// or https://"),
     ("min: 4", "min: 14", 15, "spec.floor[0].replicas.min", "is more than replicas.max, 12"),
     ("min: 4", "min: 4.5", 15, "spec.floor[0].replicas.min", "must be a whole number"),
-    ("max: 40", "max: 0", 20, "spec.burst[0].replicas.max", "must be at least 1"),
+    ("max: 40", "max: -1", 20, "spec.burst[0].replicas.max", "must be at least 0"),
     ("max: 40}", "max: 40}\n      replicasPerLot: 50", 20, "spec.burst[0].replicas.max", "less than one lot of 50"),
     ("leadTime: 8m", "leadTme: 8m", 22, "spec.burst[0].leadTme", "unknown field; did you mean leadTime?"),
     ("leadTime: 8m", "leadTime: 8m\n      leadTime: 9m", 23, "spec.burst[0].leadTime", "duplicate key, first given on line 22"),
@@ -228,3 +228,15 @@ def test_words_about_secrets_are_no_secrets() -> None:
 
 def test_naming_where_a_secret_is_kept_is_fine() -> None:
     assert problems_of(edited(("spilled: litellm}", "spilled: litellm, auth: {usernameEnv: A_USER, passwordEnv: A_PASSWORD}}"))) == []
+
+
+def test_a_rented_offer_of_one_name_is_one_thing_in_all_fleets() -> None:
+    second = edited(("{name: r1}\nspec", "{name: r2}\nspec"), ("kubernetes: {name: r1}", "kubernetes: {name: r2}"))
+    assert problems_of(GOOD, second) == []
+    (problem,) = problems_of(GOOD, second.replace("usdPerReplicaHour: 20", "usdPerReplicaHour: 60"))
+    assert (problem.file, problem.path) == ("1.yaml", "spec.burst[0].name")
+    assert "another offer in 0.yaml:" in problem.message
+
+
+def test_an_offer_of_no_replicas_is_drained() -> None:
+    assert problems_of(edited(("replicas: {max: 40}", "replicas: {max: 0}"))) == []
