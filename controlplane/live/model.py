@@ -18,6 +18,8 @@ BAND_LOW, BAND_MIDDLE, BAND_HIGH = 0.1, 0.5, 0.9
 AHEAD_SECONDS = 6 * 3600.0
 # These two go with nearly every decision and say nothing of what changed.
 ALWAYS = frozenset({Reason.FLOOR_IS_SUNK, Reason.SPILL_OPEN})
+WHY_GROWN = frozenset({Reason.LAYER_PAYS, Reason.BACKLOG, Reason.LAYER_HELD})
+WHY_SHRUNK = frozenset({Reason.LAYER_RELEASED})
 
 
 class Row(NamedTuple):
@@ -228,8 +230,14 @@ class ViewModel:
             )
         )
         if moves:
-            told = tuple(reason.value for reason in decision.reasons if reason not in ALWAYS) or reasons
+            told = tuple(reason.value for reason in decision.reasons if reason not in ALWAYS | _of_the_other_direction(moves)) or reasons
             self.changes.append(Change(decision.time.timestamp(), moves, told, decision.cause))
+
+
+def _of_the_other_direction(moves: tuple[tuple[str, int, int], ...]) -> frozenset[Reason]:
+    """Return the reasons that would contradict what is shown: why something grew where all shrank, and the other way round."""
+    grew, shrank = any(after > before for _, before, after in moves), any(after < before for _, before, after in moves)
+    return (frozenset() if grew else WHY_GROWN) | (frozenset() if shrank else WHY_SHRUNK)
 
 
 def _nearest(values: tuple[float, ...], wanted: float) -> int:
