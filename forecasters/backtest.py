@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from forecasters.api import Array, Quantiles
-from forecasters.score import Share, coverage, covered, mase, pinball, width
+from forecasters.score import Share, coverage, covered, grain_of, mase, pinball, width
 
 WEEK_SECONDS = 7 * 86400.0
 LEAST_SCORED_PER_WEEK = 100
@@ -97,14 +97,15 @@ def summarize(
     step = float(np.median(np.diff(outcome.time_unix))) if len(outcome.time_unix) > 1 else 1.0
     middle = int(np.argmin(np.abs(quantiles - 0.5)))
     week = ((outcome.time_unix - outcome.time_unix[0]) // WEEK_SECONDS).astype(np.int64)
+    grain = grain_of(actual.demand)
     figures = []
     for column, horizon in enumerate(horizons_seconds):
         use = scored & ~np.isnan(actual.demand[:, column])
         came, said = actual.demand[use, column], outcome.demand[use, column]
-        hits = covered(came, said)
+        hits = covered(came, said, quantiles, grain)
         overlap = max(float(horizon) / step, 1.0)
         highs, peak_said = actual.peak[use, column], outcome.peak[use, column]
-        peak_hits = covered(highs, peak_said)
+        peak_hits = covered(highs, peak_said, quantiles, grain)
         naive = naive_error[use, column] if naive_error is not None else np.full(len(came), np.nan)
         figures.append(
             Figures(

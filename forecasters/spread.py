@@ -21,7 +21,8 @@ SCALE_COUNT = 6.0
 PRIOR_COUNT = 15.0
 PRIOR_SCALE = 0.2
 SCALE_MEMORY = 400.0
-NUDGE, NUDGE_PACES, NUDGE_FADES, SHIFT_LIMIT = 0.04, 2.0, 0.5, 3.0
+NUDGE, NUDGE_PACES, NUDGE_FADES, SHIFT_LIMIT = 0.08, 2.0, 0.5, 3.0
+PEAK_DOUBT, PEAK_COUNT = 5.0, 3.0
 EAGER_COUNT, REFRESH_EVERY = 40.0, 4.0
 _TOP = float(np.arcsinh(REACH / FINENESS))
 _WIDTH = 2.0 * _TOP / BINS
@@ -76,7 +77,9 @@ def learn_errors(
 ) -> None:
     """Count the log errors f64[k, T] of rows (each at most once), forgetting older ones over `memory` f64[k] counts.
 
-    `overlap` f64[k] is how many consecutive errors share their cause: the more, the slower each moves the prior.
+    `overlap` f64[k] is how many consecutive errors share their cause: the more, the slower each moves the prior, and the further
+    out the quantiles of the maximum are put above the middle. One burst lifts the maximum of every window that holds it, so after
+    a week there are seven maxima of a day, however often one was made.
     `pace` f64[k] is how many times ten minutes one scored error stands for, so that a week corrects as much at any step.
     `column` is each row's horizon: the quantiles of a row that is no longer young are read off every fourth time, in turns.
     """
@@ -92,7 +95,7 @@ def learn_errors(
     spread.scale[row] = scale
     scale = scale[:, -SHAPED:]
     error = error[:, -SHAPED:] / scale
-    histogram = _count(spread, row, error, memory)
+    histogram = _count(spread, row, error, memory, overlap)
     shape, shift = spread.shape.take(row, axis=0), spread.shift.take(row, axis=0)
     rate = NUDGE * np.minimum(pace, NUDGE_PACES) / overlap**NUDGE_FADES
     shift += rate[:, None, None] * ((error[:, :, None] > shape + shift) - (1.0 - quantiles))
@@ -103,11 +106,19 @@ def learn_errors(
         shape[due] = _invert(histogram[due], quantiles)
         spread.shape[row] = shape
     shape += shift
-    spread.quantile[row] = scale[:, :, None] * np.maximum.accumulate(shape, axis=2, out=shape)
+    np.maximum.accumulate(shape, axis=2, out=shape)
+    middle = min(int(quantiles.searchsorted(0.5)), len(quantiles) - 1)
+    doubt = np.sqrt(1.0 + PEAK_DOUBT * (overlap - 1.0) / (count + PEAK_COUNT * overlap))[:, None]
+    peak = shape[:, -1]
+    peak[:, middle:] += (doubt - 1.0) * (peak[:, middle:] - peak[:, middle, None])
+    spread.quantile[row] = scale[:, :, None] * shape
 
 
-def _count(spread: Spread, row: Index, error: Array, memory: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Put scaled errors f64[k, SHAPED] into their bins and return the histograms, older counts fading."""
+def _count(spread: Spread, row: Index, error: Array, memory: Array, overlap: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Put scaled errors f64[k, SHAPED] into their bins and return the histograms, older counts fading.
+
+    Of `overlap` errors that share a cause each counts less than one, so that the prior is not drowned by the first of them.
+    """
     place = np.arcsinh(error / FINENESS)
     place += _TOP
     place /= _WIDTH
@@ -115,7 +126,7 @@ def _count(spread: Spread, row: Index, error: Array, memory: Array) -> np.ndarra
     cell += np.arange(0, cell.size * BINS, BINS)
     histogram = spread.histogram.take(row, axis=0)
     histogram *= (1.0 - 1.0 / memory)[:, None, None].astype(np.float32)
-    histogram.reshape(-1)[cell] += np.float32(1.0)
+    histogram.reshape(-1)[cell] += np.repeat(1.0 / np.sqrt(overlap), SHAPED).astype(np.float32)
     spread.histogram[row] = histogram
     return histogram
 

@@ -10,7 +10,7 @@ from forecasters.backtest import replay, summarize, truth
 from forecasters.combine import Combination
 from forecasters.harmonic import FEATURES, Harmonic, refit
 from forecasters.intake import admit, start_intake
-from forecasters.score import coverage, covered, mase, pinball, width
+from forecasters.score import coverage, covered, grain_of, mase, pinball, width
 from forecasters.seasonal_naive import SeasonalNaive
 from forecasters.structural import fit_structural
 from forecasters.working_week import DAYS_BACK, WorkingWeek
@@ -70,13 +70,23 @@ def test_monday_looks_like_friday_and_saturday_like_sunday() -> None:
 def test_pinball_coverage_mase_and_width_on_worked_numbers() -> None:
     levels = np.array([0.1, 0.5, 0.9])
     assert np.allclose(pinball(np.array([10.0]), np.array([[8.0, 10.0, 13.0]]), levels), [[0.2, 0.0, 0.3]])
-    assert covered(np.array([10.0]), np.array([[8.0, 10.0, 13.0]])).tolist() == [[0.0, 1.0, 1.0]]
+    assert covered(np.array([10.0]), np.array([[8.0, 10.0, 13.0]]), np.array([0.1, 0.5, 0.9])).tolist() == [[0.0, 1.0, 1.0]]
     share = coverage(np.array([1.0] * 90 + [0.0] * 10))
     assert share.value == 0.9
     assert 0.82 < share.low < 0.9 < share.high < 0.95
     assert coverage(np.array([1.0] * 90 + [0.0] * 10), overlap=10.0).low < share.low
     assert mase(np.array([1.0, 3.0]), np.array([2.0, 3.0]), np.array([1.0, -1.0])) == 0.5
     assert width(np.array([[8.0, 10.0, 13.0]]), levels)[0] == 5.0
+
+
+def test_a_median_of_nothing_is_right_when_two_seconds_in_three_are_empty() -> None:
+    levels = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    came = np.array([0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 4.0, 5.0, 1.0, 2.0, 0.0])
+    said = np.tile([0.0, 0.0, 0.0, 0.1, 0.2, 0.3, 1.5, 2.5, 4.5], (20, 1))
+    shares = covered(came, said, levels, grain_of(came)).mean(axis=0)
+    assert shares[4] == pytest.approx(0.5)
+    assert (np.diff(shares) > 0.0).all()
+    assert (came <= said[:, 4]).mean() == 0.65
 
 
 def test_truth_finds_what_came_and_the_maximum_until_then() -> None:
