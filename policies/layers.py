@@ -191,6 +191,8 @@ def started(view: OfferView, grid: Grid, base: float, worth: Worth, most: int) -
     rent = marginal_usd_per_second(view) * offer.replicas_per_lot
     if most <= 0 or rent == float("inf"):
         return 0
+    if rent <= 0.0:
+        return most
 
     def pays(lots: int) -> bool:
         value = value_carried(grid, base + (lots - 1) * size, base + lots * size, worth)

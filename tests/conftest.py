@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("default", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -108,3 +109,10 @@ def no_process_left() -> Iterator[None]:
     while (left := {pid: command for pid, command in _processes_of(session).items() if pid not in before}) and time.monotonic() < give_up:
         time.sleep(0.05)
     assert not left, f"left behind: {left}"
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what a test's commands set for logging: the stream that they chose is closed with the test."""
+    yield
+    structlog.reset_defaults()
