@@ -67,6 +67,8 @@ def say_blend(blend: Blend, fleet: Index | slice, horizons: int, design: Array) 
     """Return the blend's deviation from the level, f64[k, H], for features f64[k, H, p]."""
     theta = blend.theta.reshape(-1, horizons, design.shape[2])[fleet]
     out: Array = np.vecdot(theta, design)
+    if len(out) == 1 and np.maximum.reduce(np.abs(out), axis=None) <= ROOM:
+        return out
     top = np.maximum.reduce(design, axis=2, initial=0.0)
     top += ROOM
     bottom = np.minimum.reduce(design, axis=2, initial=0.0)

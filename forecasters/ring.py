@@ -31,6 +31,9 @@ def start_ring(fleets: int, slots: int) -> Ring:
 
 def look(ring: Ring, fleet: Index | slice, slot: Index) -> Array:
     """Return what slots i64[k, m] hold for k fleets, f64[k, m]."""
+    if len(ring.value) == 1 and len(slot) == 1:
+        only: Array = ring.value[0].take(slot)
+        return only
     row = np.arange(len(slot)) if isinstance(fleet, slice) else fleet
     out: Array = ring.value[row[:, None], slot]
     return out

@@ -98,7 +98,9 @@ def learn_errors(
     histogram = _count(spread, row, error, memory, overlap)
     shape, shift = spread.shape.take(row, axis=0), spread.shift.take(row, axis=0)
     rate = NUDGE * np.minimum(pace, NUDGE_PACES) / overlap**NUDGE_FADES
-    shift += rate[:, None, None] * ((error[:, :, None] > shape + shift) - (1.0 - quantiles))
+    move = (error[:, :, None] > shape + shift) - (1.0 - quantiles)
+    move *= rate[:, None, None]
+    shift += move
     np.minimum(np.maximum(shift, -SHIFT_LIMIT, out=shift), SHIFT_LIMIT, out=shift)
     spread.shift[row] = shift
     due = (count <= EAGER_COUNT) | ((count + column) % REFRESH_EVERY == 0.0)
@@ -109,8 +111,8 @@ def learn_errors(
     np.maximum.accumulate(shape, axis=2, out=shape)
     middle = min(int(quantiles.searchsorted(0.5)), len(quantiles) - 1)
     doubt = np.sqrt(1.0 + PEAK_DOUBT * (overlap - 1.0) / (count + PEAK_COUNT * overlap))[:, None]
-    peak = shape[:, -1]
-    peak[:, middle:] += (doubt - 1.0) * (peak[:, middle:] - peak[:, middle, None])
+    upper = shape[:, -1, middle:]
+    upper += (doubt - 1.0) * (upper - upper[:, :1])
     spread.quantile[row] = scale[:, :, None] * shape
 
 
