@@ -147,7 +147,7 @@ def table_rows(lines: Sequence[Line]) -> list[list[str]]:
         row += [f"{line.over_persistence:.2f}", f"{line.over_seasonal_naive:.2f}", f"{figures.mase:.2f}", f"{figures.width:.4g}"]
         row += [off_nominal(figures, level) for level in (0.5, 0.9, 0.95, 0.99)]
         row += [f"{100 * (figures.peak_coverage[QUANTILES.index(0.9)].value - 0.9):+.1f}"]
-        rows.append(row + [f"{line.peers[name]:.2f}" for name in sorted(line.peers)])
+        rows.append(row + ["–" if np.isnan(line.peers[name]) else f"{line.peers[name]:.2f}" for name in sorted(line.peers)])
     return rows
 
 

@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from zoneinfo import available_timezones
 
 import numpy as np
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from controlplane.backtest import HEADINGS, LEGEND, QUANTILES, Backtest, horizons_for, run, table_rows
 from controlplane.config import environment_variables, load_fleets
+from controlplane.contracts.errors import TraceError
 from controlplane.contracts.fleet import ForecastSettings
 from controlplane.serve import fleet_named
 from controlplane.traces import Array, Trace, data_folders, read_trace
@@ -80,6 +82,8 @@ def _settings(options: BacktestOptions) -> ForecastSettings:
     if options.policy is not None:
         settings = fleet_named(load_fleets([options.policy]), options.fleet).forecast
     if options.time_zone:
+        if options.time_zone not in available_timezones():
+            raise TraceError(f"--time-zone: no time zone is named {options.time_zone!r}; write an IANA name such as Europe/Berlin")
         settings = ForecastSettings(settings.methods, options.time_zone, settings.season_seconds)
     return settings
 

@@ -53,6 +53,11 @@ def test_a_fine_trace_is_averaged_to_the_step_asked_for() -> None:
     assert np.isclose(coarse.demand_per_second[0], fine.demand_per_second[:10].mean())
 
 
+def test_a_time_zone_that_is_not_known_is_named() -> None:
+    with pytest.raises(TraceError, match="no time zone is named 'Mars/Olympus'"):
+        backtest_traces(BacktestOptions(("mine.csv",), time_zone="Mars/Olympus"))
+
+
 def test_a_peer_that_is_not_known_is_named() -> None:
     result = run(_trace(2.0, 3600.0), ForecastSettings(), np.array([3600.0]))
     with pytest.raises(TraceError, match="no peer is named 'oracle'"):
