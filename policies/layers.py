@@ -117,21 +117,25 @@ def _integral(times: tuple[float, ...]) -> Array:
 
 def carried(grid: Grid, low: float, high: float) -> list[float]:
     """Return the work that the layer between two capacities carries from now to each time of the grid, in units of work."""
-    used = np.minimum(grid.demand, high)
-    np.maximum(used, low, out=used)
-    work = grid.integral.dot(used.dot(grid.weights) - low)
-    return list(work.tolist())
+    return value_carried(grid, low, high, Worth(1.0))
 
 
 def value_carried(grid: Grid, low: float, high: float, worth: Worth) -> list[float]:
     """Return the USD that the layer saves from now to each time of the grid."""
-    price = worth.usd_per_unit
-    saved = [price * work for work in carried(grid, low, high)]
-    extra = worth.miss_usd_per_unit - price
-    if extra <= 0.0 or grid.top <= low + worth.limit_per_second:
-        return saved
-    missed = carried(grid, low + worth.limit_per_second, high + worth.limit_per_second)
-    return [usd + extra * work for usd, work in zip(saved, missed, strict=True)]
+    rate = worth.usd_per_unit * (_used(grid, low, high) - low)
+    extra, limit = worth.miss_usd_per_unit - worth.usd_per_unit, worth.limit_per_second
+    if extra > 0.0 and grid.top > low + limit:
+        rate += extra * (_used(grid, low + limit, high + limit) - (low + limit))
+    saved: list[float] = grid.integral.dot(rate).tolist()
+    return saved
+
+
+def _used(grid: Grid, low: float, high: float) -> Array:
+    """Return f64[T], the expected demand at each time, no less than `low` and no more than `high`."""
+    used = np.minimum(grid.demand, high)
+    np.maximum(used, low, out=used)
+    expected: Array = used.dot(grid.weights)
+    return expected
 
 
 def pays_to_start(times: Sequence[float], value: Sequence[float], rent: float, lead: float, hold: float, boots: float = 1.0) -> bool:
