@@ -22,6 +22,7 @@ from policies.decide import Verdict
 
 EXIT_BAD_INPUT = 2
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _LINE: TypeAdapter[PipeLine] = TypeAdapter(PipeLine)
 
 
@@ -64,9 +65,8 @@ class Pipe:
         pipeline = self.pipelines[read.fleet]
         if read.time.timestamp() < self.newest.get(read.fleet, float("-inf")):
             raise LineError(f"time: {read.time.isoformat()} is before the fleet's previous line; lines must be in time order")
-        unknown = (
-            read.ready.keys() | read.pending.keys() | read.prices.keys() | set(read.unavailable)
-        ) - pipeline.fleet.offer_by_name.keys()
+        known = pipeline.fleet.offer_by_name
+        unknown = {name for names in (read.ready, read.pending, read.prices, read.unavailable) for name in names if name not in known}
         if unknown:
             offers = ", ".join(pipeline.fleet.offer_by_name)
             raise LineError(f"{', '.join(sorted(unknown))!r}: not an offer of fleet {read.fleet!r}; its offers are: {offers}")
@@ -108,7 +108,7 @@ def answer_of(frame: Frame, verdict: Verdict) -> bytes:
         "spill_per_second": round(verdict.spill_per_second, 6),
         "reasons": [reason.value for reason in verdict.reasons],
     }
-    return json.dumps(line, separators=(",", ":")).encode() + b"\n"
+    return _ENCODER.encode(line).encode() + b"\n"
 
 
 def run_pipe(pipe: Pipe, source: Iterable[bytes], answers: BinaryIO, errors: BinaryIO) -> int:

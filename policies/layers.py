@@ -210,8 +210,14 @@ def likely(grid: Grid, base: float, size: float, rent: float, worth: Worth, lead
     value = worth.usd_per_unit * size
     row = min(bisect(grid.times, 2.0 * lead), len(grid.times) - 1)
     level = 1.0 - rent / value if value > rent else 0.0
-    column = min(int(np.searchsorted(np.cumsum(grid.weights), level)), grid.demand.shape[1] - 1)
+    column = min(bisect(_levels(grid.weights.tobytes()), level), grid.demand.shape[1] - 1)
     return max(int((float(grid.demand[row, column]) - base) // size), 0)
+
+
+@lru_cache(maxsize=64)
+def _levels(weights: bytes) -> tuple[float, ...]:
+    """Return the mass up to and with each quantile, of the bytes of f64[Q] weights."""
+    return tuple(np.cumsum(np.frombuffer(weights)).tolist())
 
 
 def _last_that_pays(pays: Callable[[int], bool], most: int, likely: int) -> int:
