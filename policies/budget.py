@@ -64,6 +64,8 @@ UsdEach = Callable[[OfferView], float]
 
 def _fit(result: Targets, view: View, memory: Memory, over: Callable[[], float], asked: UsdEach, held: UsdEach) -> None:
     """Take replicas off `result` until `over()` USD are gone: those asked for, then those held, down to the ones within their hold."""
+    if over() <= ROUNDING_USD:
+        return
     dearest_first = by_price(rented(view))[::-1]
     for seen in dearest_first:
         _give_way(result, seen, seen.held, asked(seen), over())
