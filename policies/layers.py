@@ -31,6 +31,9 @@ import numpy as np
 from controlplane.contracts.fleet import Tier
 from policies.view import Array, OfferView, Outlook
 
+# A price that nobody knows is infinite: this is as good, and no NaN comes of what is not carried.
+DEAREST_USD_PER_UNIT = 1e30
+
 
 @dataclass(frozen=True, slots=True)
 class Worth:
@@ -122,8 +125,9 @@ def carried(grid: Grid, low: float, high: float) -> list[float]:
 
 def value_carried(grid: Grid, low: float, high: float, worth: Worth) -> list[float]:
     """Return the USD that the layer saves from now to each time of the grid."""
-    rate = worth.usd_per_unit * (_used(grid, low, high) - low)
-    extra, limit = worth.miss_usd_per_unit - worth.usd_per_unit, worth.limit_per_second
+    price = min(worth.usd_per_unit, DEAREST_USD_PER_UNIT)
+    rate = price * (_used(grid, low, high) - low)
+    extra, limit = min(worth.miss_usd_per_unit, DEAREST_USD_PER_UNIT) - price, worth.limit_per_second
     if extra > 0.0 and grid.top > low + limit:
         rate += extra * (_used(grid, low + limit, high + limit) - (low + limit))
     saved: list[float] = grid.integral.dot(rate).tolist()

@@ -22,6 +22,8 @@ from policies.view import Headroom, Memory, OfferView, Outlook, View
 from tests.property.decide_worlds import DIRECTIONS, histories, offers, outlooks, views
 from tests.unit.decide_stories import HORIZONS, QUANTILES, START, fleet_of
 
+SPENT_USD = 500.0
+
 
 @given(histories())
 def test_targets_stay_within_limits_stock_and_ceiling(world: tuple[View, Memory]) -> None:
@@ -70,10 +72,11 @@ def test_an_hours_budget_is_never_exceeded_but_by_holds_that_run(world: tuple[Vi
 @given(histories())
 def test_a_days_budget_once_spent_buys_and_spills_nothing(world: tuple[View, Memory]) -> None:
     view, memory = world
-    limit = view.fleet.guard.budget.usd_per_day
-    assume(limit is not None and not view.frozen)
+    guard = replace(view.fleet.guard, budget=replace(view.fleet.guard.budget, usd_per_day=SPENT_USD), frozen=False)
+    view = replace(view, fleet=replace(view.fleet, guard=guard), frozen=False)
+    memory = replace(memory, day=int(view.now_unix // 86400), spent_usd_today=SPENT_USD, metered_unix=view.now_unix)
     verdict, after = decide(view, memory)
-    assume(after.spent_usd_today >= (limit or 0.0))
+    assert after.spent_usd_today >= SPENT_USD
     for seen in view.offers:
         if seen.offer.tier is Tier.BURST and (seen.usd_per_replica_hour or 0.0) > 0.0:
             assert verdict.targets[seen.offer.name] <= young(seen, view.now_unix, after)

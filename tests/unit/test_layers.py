@@ -6,7 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from policies.layers import Worth, carried, grid_of, kept, pays_to_keep, pays_to_start, quantile_weights, scaled, started, with_backlog
+from policies.layers import (
+    Worth,
+    carried,
+    grid_of,
+    kept,
+    pays_to_keep,
+    pays_to_start,
+    quantile_weights,
+    scaled,
+    started,
+    value_carried,
+    with_backlog,
+)
 from policies.view import OfferView, Outlook
 from tests.unit.decide_stories import BURST, CAPACITY, HOUR, MINUTE, SPILL_USD, flat, outlook_of
 
@@ -147,3 +159,12 @@ def test_the_forecast_is_not_changed_by_reading_it() -> None:
     before = Outlook(*(np.array(part) for part in (outlook.horizons_seconds, outlook.quantiles, outlook.demand, outlook.peak)))
     with_backlog(scaled(grid_of(outlook, age_seconds=70.0), 2.0), 5.0, 60.0, 60.0)
     assert np.array_equal(before.demand, outlook.demand)
+
+
+def test_a_price_that_nobody_knows_is_worth_escaping_and_makes_no_nan() -> None:
+    grid = grid_of(flat(20.0))
+    saved = value_carried(grid, 0.0, 10.0, Worth(float("inf")))
+    idle = value_carried(grid, 50.0, 60.0, Worth(float("inf")))
+    assert saved[0] == 0.0
+    assert all(usd > 1e25 for usd in saved[1:])
+    assert max(map(abs, idle)) < 1e-6 * saved[1]
