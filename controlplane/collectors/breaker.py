@@ -14,8 +14,13 @@ JITTER_SHARE = 0.1
 
 @dataclass(slots=True)
 class Breaker:
-    """Closed after a success; open for a growing pause after five failures in a row; then one attempt decides."""
+    """Closed after a success; open for a growing pause after five failures in a row; then one attempt decides.
 
+    Who is asked more often than once a second says so with shorter pauses, or five failures cost them more than their freshness.
+    """
+
+    first_pause_seconds: float = FIRST_PAUSE_SECONDS
+    longest_pause_seconds: float = LONGEST_PAUSE_SECONDS
     failures: int = 0
     open_until: float = float("-inf")
 
@@ -31,8 +36,8 @@ class Breaker:
         """Count a failure; open when there were too many."""
         self.failures += 1
         if self.failures >= FAILURES_TO_OPEN:
-            pause = FIRST_PAUSE_SECONDS * 2.0 ** min(self.failures - FAILURES_TO_OPEN, 10)
-            self.open_until = now + min(pause, LONGEST_PAUSE_SECONDS)
+            pause = self.first_pause_seconds * 2.0 ** min(self.failures - FAILURES_TO_OPEN, 10)
+            self.open_until = now + min(pause, self.longest_pause_seconds)
 
 
 def retry_delay(attempt: int, chance: float) -> float:

@@ -20,6 +20,8 @@ from controlplane.collectors.credentials import Login
 PAGE_BYTES_AT_MOST = 32 * 1024 * 1024
 PAGES_AT_ONCE = 64
 LOG_SECONDS = 30.0
+# A dead engine that comes back is heard again at the latest after this; a connection that is refused costs next to nothing.
+FIRST_PAUSE_SCRAPES, LONGEST_PAUSE_SECONDS = 1.0, 15.0
 # Not OpenMetrics: prometheus_client writes `vllm_x` for `vllm:x` there, unless it is told not to.
 ACCEPT = "text/plain;version=0.0.4;q=1.0,*/*;q=0.1"
 
@@ -65,7 +67,7 @@ class Pages:
         await self._client.aclose()
 
     async def _follow(self, kind: str, address: str) -> None:
-        breaker = Breaker()
+        breaker = Breaker(FIRST_PAUSE_SCRAPES * self._interval_seconds, LONGEST_PAUSE_SECONDS)
         due = time.monotonic() + self._interval_seconds * (hash((kind, address)) % 1024) / 1024.0
         while True:
             await asyncio.sleep(max(due - time.monotonic(), 0.0))

@@ -131,8 +131,9 @@ async def test_restarts_churn_and_silence_are_counted_to_one_percent(exporter: E
     page = {name: f"http://{exporter.address}/{name}/metrics" for name in exporter.replicas}
     targets = MovableTargets({page[name] for name in "012"})
     counted, flags, truth = 0.0, set(), 0.0
-    async with reading(fleet_of("vllm", "m"), targets) as source:
-        await next_reading(source)
+    # Ten pages an interval, where the defaults have fifteen: what a crash takes with it, and what a newcomer's next page shows, is a page's time.
+    async with reading(fleet_of("vllm", "m", interval_seconds=1.0, scrape_interval_seconds=0.1), targets) as source:
+        await next_reading(source, 1.0)
         begun = time.time()
         for step in range(16):
             now = time.time()
@@ -146,7 +147,7 @@ async def test_restarts_churn_and_silence_are_counted_to_one_percent(exporter: E
                 targets.pages.remove(page["1"])
             elif step in (9, 12):
                 exporter.replicas["2"].is_cut_off = step == 9
-            seen = await next_reading(source)
+            seen = await next_reading(source, 1.0)
             assert seen.demand_per_second is not None
             counted += seen.demand_per_second * (seen.interval_seconds or 0.0)
             flags |= set(seen.flags)

@@ -203,6 +203,15 @@ def test_the_breaker_opens_for_longer_each_time_and_never_for_ever() -> None:
     assert pauses[-1] == LONGEST_PAUSE_SECONDS
 
 
+def test_who_is_asked_often_is_asked_again_soon() -> None:
+    breaker = Breaker(first_pause_seconds=0.2, longest_pause_seconds=15.0)
+    for _ in range(FAILURES_TO_OPEN):
+        breaker.failed(100.0)
+
+    assert not breaker.allows(100.1)
+    assert breaker.allows(100.2)
+
+
 def test_reads_keep_their_phase_and_leave_out_what_was_missed() -> None:
     assert next_read(100.0, 100.2, 15.0) == 115.0
     assert next_read(100.0, 131.0, 15.0) == 145.0

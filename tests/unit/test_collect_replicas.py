@@ -96,6 +96,24 @@ def test_a_replica_that_left_is_gone_at_once_and_was_counted_to_its_end() -> Non
     assert set(replicas.tracks) == {"a"}
 
 
+@pytest.mark.parametrize("late", [0.0, 0.3, 0.9])
+def test_a_replica_that_comes_and_goes_between_readings_counts_each_moment_once(late: float) -> None:
+    # Its pages come `late` seconds before each reading; it works from 5.0 to 35.0 at ten a second, and is gone at 40.
+    replicas = Replicas()
+    replicas.take("other", T0 - late, scrape(100.0 - 50.0 * late, 5))
+    replicas.close(T0, 1.0, {"other"})
+    counted = 0.0
+    for second in range(1, 50):
+        page = second - late
+        replicas.take("other", T0 + page, scrape(100.0 + 50.0 * page, 5))
+        if 5.0 < page and second < 40:
+            replicas.take("new", T0 + page, scrape(10.0 * (min(page, 35.0) - 5.0), 0))
+        there = {"other", "new"} if 5.0 < page and second < 40 else {"other"}
+        counted += replicas.close(T0 + second, 1.0, there).requests_per_second or 0.0
+
+    assert counted - 50.0 * 49 == pytest.approx(300.0, abs=1e-3)
+
+
 def test_a_silent_replica_is_bridged_for_a_while_and_marked() -> None:
     replicas, names = Replicas(), set("abcd")
     rates(replicas, [{name: scrape(150.0 * k, 10) for name in names} for k in range(3)])
