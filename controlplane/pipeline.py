@@ -54,6 +54,8 @@ class Pipeline:
         prices = {**planning.prices, **quoted} if quoted else planning.prices
         planning = self.planning.see(planning, now, Work(frame.demand, frame.backlog, frame.late, frame.spilled))
         planning = replace(planning, outlook=outlook, pools=pools, prices=prices)
+        if self.planning.learning and pools and not history:
+            planning = self.planning.see_starts(planning, pools, now)
         view = self.planning.view(planning, now, shadow=history and bool(planning.memory.targets))
         planning, verdict = self.planning.decide(planning, view)
         return PipeState(forecasting, planning), verdict

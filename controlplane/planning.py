@@ -13,6 +13,7 @@ from controlplane.contracts.fleet import Fleet, Mode, Offer
 from controlplane.forecasting import DOUBTS, outlook_of
 from controlplane.verdicts import decision_of
 from policies.decide import Verdict, decide, start_memory
+from policies.starts import Starts, lead_time_seconds, see_pool
 from policies.view import Memory, OfferView, Outlook, View
 
 LIFT_SECONDS_AT_MOST = 3600.0
@@ -65,6 +66,7 @@ class Price:
     usd_per_replica_hour: float | None
     stock_replicas: int | None = None
     expires_unix: float = float("inf")
+    lead_time_seconds: float | None = None
 
 
 NOTHING_HELD = Pool()
@@ -86,6 +88,7 @@ class PlanState:
     prices: Mapping[str, Price] = field(default_factory=dict)
     alerts: Mapping[str, Alert] = field(default_factory=dict)
     ticked_unix: float | None = None
+    starts: Mapping[str, Starts] = field(default_factory=dict)
 
 
 class Planning:
@@ -93,6 +96,7 @@ class Planning:
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
+        self.learning = frozenset(offer.name for offer in fleet.offers if offer.learns_lead_time)
 
     def start(self) -> PlanState:
         """Return the state that has seen nothing."""
@@ -106,8 +110,7 @@ class Planning:
             case Forecast():
                 return replace(state, outlook=outlook_of(event), forecast_unix=event.observed.timestamp()), ()
             case PoolStatus():
-                pool = Pool(event.ready, event.pending, event.unavailable)
-                return replace(state, pools={**state.pools, event.offer: pool}), ()
+                return self.see_pool(state, event), ()
             case Quote():
                 return replace(state, prices={**state.prices, event.offer: price_of(event)}), ()
             case Alert():
@@ -158,6 +161,23 @@ class Planning:
         ready = sum(offer.capacity_per_second * state.pools.get(offer.name, NOTHING_HELD).ready for offer in self.fleet.offers)
         return max(work.demand - ready - (work.spilled or 0.0), 0.0)
 
+    def see_pool(self, state: PlanState, seen: PoolStatus) -> PlanState:
+        """Fold what one offer really holds."""
+        pool = Pool(seen.ready, seen.pending, seen.unavailable)
+        state = replace(state, pools={**state.pools, seen.offer: pool})
+        return self.see_starts(state, {seen.offer: pool}, seen.time.timestamp(), seen.lead_time_seconds)
+
+    def see_starts(self, state: PlanState, pools: Mapping[str, Pool], now: float, measured_seconds: float | None = None) -> PlanState:
+        """Fold what pools say of how long starting takes, where an offer learns it. What is new in them was asked for at the last tick."""
+        told = self.learning & pools.keys()
+        if not told:
+            return state
+        asked = min(state.ticked_unix, now) if state.ticked_unix is not None else now
+        seen = {
+            name: see_pool(state.starts.get(name), pools[name].ready, pools[name].pending, now, asked, measured_seconds) for name in told
+        }
+        return replace(state, starts={**state.starts, **seen})
+
     def decide(self, state: PlanState, view: View) -> tuple[PlanState, Verdict]:
         """Decide on a view, and start a new tally."""
         memory = state.memory if state.memory.metered_unix is not None else start_memory(view.now_unix)
@@ -194,6 +214,10 @@ class Planning:
         usd = price.usd_per_replica_hour if price is not None else None
         if usd is None:
             usd = offer.usd_per_replica_hour if offer.usd_per_replica_hour is not None else offer.ceiling_usd_per_replica_hour
+        if offer.learns_lead_time:
+            quoted = price.lead_time_seconds if price is not None else None
+            prior = quoted if quoted is not None else offer.lead_time_seconds
+            offer = replace(offer, lead_time_seconds=lead_time_seconds(state.starts.get(offer.name), prior, now))
         return OfferView(
             offer=offer,
             ready=state.memory.targets.get(offer.name, 0) if shadow else pool.ready,
@@ -223,7 +247,7 @@ def see_alert(state: PlanState, alert: Alert) -> PlanState:
 def price_of(quote: Quote) -> Price:
     """Return what the planner keeps of a Quote."""
     expires = quote.expires.timestamp() if quote.expires is not None else float("inf")
-    return Price(quote.usd_per_replica_hour, quote.stock_replicas, expires)
+    return Price(quote.usd_per_replica_hour, quote.stock_replicas, expires, quote.lead_time_seconds)
 
 
 def _alert_ends(alert: Alert) -> float:

@@ -32,8 +32,8 @@ from policies.schema import FleetPolicy, ServingBlock, SpecBlock
 from policies.schema_actuators import REPLICA_ACTUATORS, SPILL_ACTUATORS
 from policies.schema_control import DirectionBlock
 from policies.schema_demand import SOURCES
-from policies.schema_fields import Block
-from policies.schema_offers import BurstOffer, FloorOffer, SpillOffer
+from policies.schema_fields import AUTO, Block
+from policies.schema_offers import BURST_LEAD_TIME_SECONDS, FLOOR_LEAD_TIME_SECONDS, BurstOffer, FloorOffer, SpillOffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,8 @@ def _actuator(block: Block, kinds: tuple[str, ...]) -> tuple[str, dict[str, obje
 
 def _offer(block: FloorOffer | BurstOffer, carries: Carries) -> Offer:
     actuator, options = _actuator(block, REPLICA_ACTUATORS)
-    floor = isinstance(block, FloorOffer)
+    floor, stated = isinstance(block, FloorOffer), block.lead_time_seconds
+    prior = FLOOR_LEAD_TIME_SECONDS if floor else BURST_LEAD_TIME_SECONDS
     return Offer(
         name=block.name,
         tier=Tier.FLOOR if floor else Tier.BURST,
@@ -159,7 +160,7 @@ def _offer(block: FloorOffer | BurstOffer, carries: Carries) -> Offer:
         min_replicas=block.replicas.min,
         max_replicas=block.replicas.max,
         usd_per_replica_hour=block.usd_per_replica_hour,
-        lead_time_seconds=block.lead_time_seconds,
+        lead_time_seconds=stated if isinstance(stated, float) else prior,
         hold_seconds=block.hold_seconds,
         replicas_per_lot=block.replicas_per_lot,
         opportunity_usd_per_replica_hour=block.opportunity_usd_per_replica_hour if isinstance(block, FloorOffer) else 0.0,
@@ -171,6 +172,7 @@ def _offer(block: FloorOffer | BurstOffer, carries: Carries) -> Offer:
         accelerator=block.accelerator.type,
         accelerators_per_replica=block.accelerator.per_replica,
         capacity_source=carries.source,
+        learns_lead_time=stated == AUTO,
     )
 
 

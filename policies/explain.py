@@ -73,8 +73,7 @@ def fleet_lines(fleet: Fleet) -> Iterator[str]:
         yield f"{offer.tier.value} {offer.name}: {_size_text(offer)}, {offer.capacity_per_second:g} {fleet.unit.value}/s per replica"
         yield f"  capacity from {offer.capacity_source}"
         yield (
-            f"  {_price_text(offer)}; lead time {format_duration(offer.lead_time_seconds)}, hold {format_duration(offer.hold_seconds)}, "
-            f"actuator {offer.actuator}"
+            f"  {_price_text(offer)}; lead time {_lead_text(offer)}, hold {format_duration(offer.hold_seconds)}, actuator {offer.actuator}"
         )
     if fleet.spill:
         most = f"at most {fleet.spill.max_per_second:g}/s" if fleet.spill.max_per_second else "no rate limit"
@@ -98,6 +97,11 @@ def _price_text(offer: Offer) -> str:
     hourly = offer.usd_per_replica_hour if offer.usd_per_replica_hour is not None else offer.ceiling_usd_per_replica_hour
     what = "" if offer.usd_per_replica_hour is not None else " (the ceiling, until a quote comes)"
     return f"{hourly:g} USD per replica-hour{what} = {cost * MILLION:.4g} USD per million units when fully used"
+
+
+def _lead_text(offer: Offer) -> str:
+    stated = format_duration(offer.lead_time_seconds)
+    return f"{stated} until enough starts were seen" if offer.learns_lead_time else stated
 
 
 def _ratio_text(fleet: Fleet) -> str:

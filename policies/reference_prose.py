@@ -58,6 +58,12 @@ Without a spill tier the price of a miss is learnt until `attainment` is met.
 
 **The floor is sunk.** It is held at `replicas.max`, unless `opportunityUsdPerReplicaHour` says what replicas given back are worth.
 
+**Lead times.** With `leadTime: auto` an offer's lead time is learnt from the replicas that were seen to start: the time that four in
+five of the last 32 starts did not exceed, from the decision to serving (of replicas that start at once at most four count, and an
+actuator's own measurement is taken before what is merely seen). Until five starts were seen, a supplier's quote counts, and without one
+the default. Replicas that boot for longer than that already raise it before they are done. What is learnt survives restarts, and every
+Decision says what it reckoned with in `lead_times_seconds`. History without replicas and recommend mode without pools teach nothing.
+
 **Prices that are not known.** A burst offer without `usdPerReplicaHour` counts as `usdPerReplicaHourCeiling` until a quote comes, and is
 not bought from without either.
 

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, StringConstraints, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from controlplane.contracts.units import parse_duration
 
 DURATION_PATTERN = r"^(0|([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w))+)$"
 DURATION_MAX_SECONDS = 10 * 366 * 86400.0
+AUTO = "auto"
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 URL_PATTERN = r"^https?://[^\s/]+"
 
@@ -67,8 +68,17 @@ def _read_time(value: object) -> datetime:
     return moment.astimezone(UTC)
 
 
+def _read_lead_time(value: object) -> float | str:
+    return AUTO if value == AUTO else _read_duration(value)
+
+
 _DURATION_SCHEMA = WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "examples": ["90s", "5m", "48h"]})
 Duration = Annotated[float, BeforeValidator(_read_duration), _DURATION_SCHEMA]
+LeadTime = Annotated[
+    float | str,
+    PlainValidator(_read_lead_time),
+    WithJsonSchema({"type": "string", "pattern": f"^(auto|{DURATION_PATTERN.strip('^$')})$", "examples": ["8m", "auto"]}),
+]
 PositiveDuration = Annotated[float, AfterValidator(_read_positive_duration), BeforeValidator(_read_duration), _DURATION_SCHEMA]
 Moment = Annotated[datetime, BeforeValidator(_read_time), WithJsonSchema({"type": "string", "format": "date-time"})]
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=63)]

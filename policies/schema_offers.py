@@ -9,11 +9,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from policies.schema_actuators import AwsBlock, GatewayBlock, KubernetesBlock, MarketBlock, SimulatedBlock
-from policies.schema_fields import Block, Count, Duration, Name, NonNegative, Positive, PositiveCount, Text
+from policies.schema_fields import Block, Count, Duration, LeadTime, Name, NonNegative, Positive, PositiveCount, Text
 
 FLOOR_LEAD_TIME_SECONDS = 300.0
 BURST_LEAD_TIME_SECONDS = 600.0
 BURST_HOLD_SECONDS = 600.0
+LEAD_TIME = "time from decision to serving; `auto`: learnt from the starts seen, from the default on"
 
 
 class AcceleratorBlock(Block):
@@ -73,7 +74,7 @@ class FloorOffer(ReplicaOffer):
     opportunity_usd_per_replica_hour: NonNegative = Field(
         0.0, description="what a replica given back is worth to someone else, USD per hour; 0: the pool is sunk and always kept at its max"
     )
-    lead_time_seconds: Duration = Field(FLOOR_LEAD_TIME_SECONDS, alias="leadTime", description="time from decision to serving")
+    lead_time_seconds: LeadTime = Field(FLOOR_LEAD_TIME_SECONDS, alias="leadTime", description=LEAD_TIME)
     hold_seconds: Duration = Field(0.0, alias="hold", description="shortest time a replica is kept, from the request on")
 
 
@@ -83,7 +84,7 @@ class BurstOffer(ReplicaOffer):
     usd_per_replica_hour_ceiling: NonNegative | None = Field(
         None, description="price that an unknown price counts as, and above which nothing is bought, USD per hour"
     )
-    lead_time_seconds: Duration = Field(BURST_LEAD_TIME_SECONDS, alias="leadTime", description="time from decision to serving")
+    lead_time_seconds: LeadTime = Field(BURST_LEAD_TIME_SECONDS, alias="leadTime", description=LEAD_TIME)
     hold_seconds: Duration = Field(BURST_HOLD_SECONDS, alias="hold", description="shortest time a replica is kept, from the request on")
 
 

@@ -230,6 +230,9 @@ class Decision(Event):
     backlog: NonNegative | None = None
     horizon_seconds: NonNegative | None = Field(None, description="the horizon that `demand_quantiles` are for: the lead time")
     demand_quantiles: dict[str, NonNegative] = Field(default_factory=dict, description="quantile → demand per second at the horizon")
+    lead_times_seconds: dict[Name, NonNegative] = Field(
+        default_factory=dict, description="lead time that was reckoned with, of the offers that learn theirs (`leadTime: auto`)"
+    )
     usd_per_hour: NonNegative | None = Field(None, description="what the targets cost per hour, floor included")
     inputs_sequence: Count | None = Field(None, description="stream sequence of the tick that it answers; null outside NATS")
     summary: str = Field("", description="one sentence for a person")

@@ -49,7 +49,8 @@ class Offer:
     `usd_per_replica_hour` is the policy's price, None where only quotes know it; an unknown price counts as
     `ceiling_usd_per_replica_hour` (and, where that is None too, the offer is not bought from).
     A floor's marginal price is `opportunity_usd_per_replica_hour`: 0 where the pool is sunk.
-    `lead_time_seconds` is decision to serving; `hold_seconds` the shortest time a replica is kept, from the request on.
+    `lead_time_seconds` is decision to serving; with `learns_lead_time` it is only the prior, until enough starts were seen.
+    `hold_seconds` is the shortest time a replica is kept, from the request on.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Offer:
     accelerator: str = ""
     accelerators_per_replica: int = 1
     capacity_source: str = ""
+    learns_lead_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)
