@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from controlplane.contracts.errors import SnapshotError
 from controlplane.contracts.fleet import Fleet
@@ -22,7 +23,6 @@ from policies.decide import Verdict
 
 EXIT_BAD_INPUT = 2
 
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _LINE: TypeAdapter[PipeLine] = TypeAdapter(PipeLine)
 
 
@@ -108,7 +108,7 @@ def answer_of(frame: Frame, verdict: Verdict) -> bytes:
         "spill_per_second": round(verdict.spill_per_second, 6),
         "reasons": [reason.value for reason in verdict.reasons],
     }
-    return _ENCODER.encode(line).encode() + b"\n"
+    return to_json(line) + b"\n"
 
 
 def run_pipe(pipe: Pipe, source: Iterable[bytes], answers: BinaryIO, errors: BinaryIO) -> int:

@@ -32,6 +32,7 @@ EVERY = slice(None)
 FIRST = np.zeros(1, dtype=np.int64)
 FIRST.flags.writeable = False
 NONE = np.zeros(0, dtype=np.int64)
+NOBODY = np.zeros(1, dtype=np.bool_)
 
 
 @dataclass(slots=True)
@@ -188,6 +189,15 @@ def _stride_one(step: float, count: float) -> float:
     if count < (SCARCE_COUNT if step > SCARCE_SECONDS else FEW_COUNT):
         return 1.0
     return min(floor(STRIDE_SECONDS / step) + 2.0, STRIDE_MOST) - (step > EVERY_SECONDS)
+
+
+def turns(intake: Intake, fleet: Index | slice) -> Mask | None:
+    """Return whose turn to be scored it is, bool[k]; None: everybody's."""
+    if len(intake.count) == 1 and isinstance(fleet, slice):
+        count = float(intake.count[0])
+        return None if (count * GOLDEN) % 1.0 < 1.0 / _stride_one(float(intake.step_seconds[0]), count) else NOBODY
+    turn = is_turn(intake.count[fleet], stride(intake, fleet))
+    return None if turn.all() else turn
 
 
 def is_turn(count: Array, pace: Array) -> Mask:

@@ -72,6 +72,9 @@ def settle(pending: Pending, seen: Seen) -> None:
         np.maximum(pending.high, seen.demand[:, None, None], out=pending.high)
     else:
         pending.high[seen.sel] = np.maximum(pending.high[seen.sel], seen.demand[:, None, None])
+    if len(pending.due) == 1:
+        _settle_one(pending, seen)
+        return
     tail, next_due = pending.tail.ravel(), pending.next_due.ravel()
     due, high = pending.due.ravel(), pending.high.ravel()
     flat = (pending.next_due[seen.sel] <= seen.time_unix[:, None]).ravel().nonzero()[0]
@@ -95,6 +98,25 @@ def settle(pending: Pending, seen: Seen) -> None:
         if not more.any():
             return
         row, now, since, demand = row[more], now[more], since[more], demand[more]
+
+
+def _settle_one(pending: Pending, seen: Seen) -> None:
+    """Do the same for a single fleet, in plain numbers: the pipeline forecasts one fleet at a time."""
+    now, demand = float(seen.time_unix[0]), float(seen.demand[0])
+    since = now - float(seen.span_seconds[0])
+    coming = pending.next_due[0]
+    for row in (coming <= now).nonzero()[0].tolist():
+        due, slot, when = pending.due[0, row], int(pending.tail[0, row]), float(coming[row])
+        for _ in range(RING):
+            due[slot] = np.inf
+            if when > since:
+                pending.held[0, row], pending.held_actual[0, row] = slot, demand
+                pending.held_high[0, row] = pending.high[0, row, slot]
+            slot = (slot + 1) % RING
+            when = float(due[slot])
+            if when > now:
+                break
+        pending.tail[0, row], coming[row] = slot, when
 
 
 def collect(pending: Pending, fleet: Index) -> Settled | None:

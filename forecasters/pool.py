@@ -13,7 +13,7 @@ import numpy as np
 
 from forecasters.api import Array, Batch
 from forecasters.blend import Blend, learn_blend, say_blend, start_blend
-from forecasters.intake import EVERY, Index, Intake, Mask, Seen, admit, gather, is_turn, offset, start_intake, stride
+from forecasters.intake import EVERY, Index, Intake, Mask, Seen, admit, gather, offset, start_intake, stride, turns
 from forecasters.pending import SLOTS, Pending, Settled, collect, issue, pick, settle, start_pending
 from forecasters.point import PointMethod
 from forecasters.spread import SHAPED, Spread, learn_errors, method_quantiles, start_spread
@@ -118,8 +118,8 @@ class Pool:
             seen.calm = over.now[seen.sel] < CALM_MULTIPLE
         settle(state.pending, seen)
         seen.demand = tide
-        turn = is_turn(intake.count[seen.sel], stride(intake, seen.sel))
-        scored = seen.fleet if turn.all() else seen.fleet[turn]
+        turn = turns(intake, seen.sel)
+        scored = seen.fleet if turn is None else seen.fleet[turn]
         if len(scored):
             settled = collect(state.pending, scored)
             if settled is not None:
@@ -131,7 +131,7 @@ class Pool:
         said = self._say(state, seen.sel, seen.fleet, seen.time_unix, over)
         state.centre[seen.sel] = said[:, :, self._count : self._tracks]
         if len(scored):
-            where = slice(None) if turn.all() else turn
+            where = slice(None) if turn is None else turn
             own = state.stand_in[scored] == self._order
             step = intake.step_seconds[scored]
             issue(state.pending, seen.time_unix[where], scored, step, self.horizons_seconds, said[where], own)
