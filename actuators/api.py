@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
 
-from controlplane.contracts.errors import InsufficientCapacity, QuotaExceeded, SupplierError
+from controlplane.contracts.errors import AccessRefused, InsufficientCapacity, QuotaExceeded, SupplierError, Throttled
 from controlplane.contracts.events import PoolStatus, Quote
 from controlplane.contracts.fleet import Offer
 
@@ -36,7 +36,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The supplier refused or failed. `unavailable`: no stock or quota, so the next offer should be tried at once."""
+    """The supplier refused or failed. `unavailable`: it surely sold nothing, so the next offer should be tried at once."""
 
     error: str
     retryable: bool
@@ -44,11 +44,12 @@ class Failed:
 
 
 Result = Applied | Skipped | Failed
+REFUSALS = (InsufficientCapacity, QuotaExceeded, Throttled, AccessRefused)
 
 
 def failed(error: SupplierError) -> Failed:
     """Return the result that a supplier's typed error means."""
-    return Failed(str(error), retryable=error.retryable, unavailable=isinstance(error, InsufficientCapacity | QuotaExceeded))
+    return Failed(str(error), retryable=error.retryable, unavailable=isinstance(error, REFUSALS))
 
 
 class Actuator(Protocol):

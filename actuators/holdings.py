@@ -61,14 +61,20 @@ class Listing:
 
 
 class Supplier(Protocol):
-    """What a kind of supplier must do for purchases through intents. All methods raise `SupplierError` only."""
+    """What a kind of supplier must do for purchases through intents. All methods raise `SupplierError` only.
+
+    `remembers_tokens`: the same token again buys nothing more and returns the same ids. Where it is False a purchase of unknown outcome
+    is never asked for again: it is found in the listing by its token, or given up.
+    """
+
+    remembers_tokens: bool
 
     async def listing(self, fleet: str, offer: Offer) -> Listing:
         """Return what is listed as ours; it may lag behind purchases."""
         ...
 
     async def buy(self, intent: Intent, offer: Offer) -> tuple[str, ...]:
-        """Buy up to `intent.count` under `intent.token` and return the ids; the same token again returns the same ids.
+        """Buy up to `intent.count` under `intent.token` and return the ids.
 
         SupplierUnavailable: the outcome is unknown. Any other SupplierError: surely nothing was bought.
         """

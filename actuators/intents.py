@@ -16,6 +16,7 @@ Owns the intent's state machine for any supplier; it must not choose how many to
 OPEN and BOUGHT count as pending for what is not listed yet, and no second intent is opened for the offer meanwhile.
 A crash before the supplier was asked, before its answer came, or before the answer was stored leaves OPEN: the same token is asked
 again, but only in the first half of `settle_seconds`: what was bought then must be listed by the end of the second half.
+A supplier that does not remember tokens is never asked again for an intent: what it sold is found in its listing, by the token.
 So `settle_seconds` must be more than twice the supplier's listing lag, and less than its tokens live.
 """
 
@@ -80,8 +81,11 @@ class Purchases:
         return await self._store.put(replace(intent, state=state, reason=f"{listed} of {intent.count} were listed in time"))
 
     def may_ask(self, intent: Intent, now_unix: float) -> bool:
-        """Return whether it may be asked for again: whatever that buys is then listed before the intent is given up."""
-        return is_unknown(intent) and now_unix - intent.opened_unix <= self._settle_seconds / 2
+        """Return whether it may be asked for again: whatever that buys is then listed before the intent is given up.
+
+        Never of a supplier that forgets tokens: nobody knows whether it was asked, and asking again could buy again.
+        """
+        return self._supplier.remembers_tokens and is_unknown(intent) and now_unix - intent.opened_unix <= self._settle_seconds / 2
 
     async def open(self, latest: Intent | None, fleet: str, offer: Offer, count: int, now_unix: float) -> Intent:
         """Write the next intent; only after this may the supplier be asked."""

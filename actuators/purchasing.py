@@ -82,9 +82,12 @@ class PurchasingActuator:
         return await self._grow(fleet, offer, target, listing, intent)
 
     async def _settled(self, intent: Intent | None, offer: Offer, listing: Listing) -> Intent | None:
-        """Close the intent if the listing allows; a purchase of unknown size that is listed in part is asked for again, to learn it."""
+        """Close the intent if the listing allows; a purchase of unknown size that is listed in part is asked for again, to learn it.
+
+        That waits for the settling of the rest where the supplier does not remember tokens.
+        """
         intent = await self._purchases.settle(intent, listing.seen, listing.now_unix)
-        if intent is not None and is_unknown(intent) and listing.seen[intent.token]:
+        if intent is not None and is_unknown(intent) and listing.seen[intent.token] and self._supplier.remembers_tokens:
             intent = await self._purchases.ask(intent, offer)
             intent = await self._purchases.settle(intent, listing.seen, listing.now_unix)
         return intent

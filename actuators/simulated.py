@@ -29,6 +29,8 @@ REFUSALS = {409: InsufficientCapacity, 403: QuotaExceeded}
 class SimulatedSupplier:
     """One simulated cloud; replicas are owned by the fleet's name."""
 
+    remembers_tokens = True
+
     def __init__(self, client: httpx.AsyncClient) -> None:
         """Speak through a client whose base address is the cloud's."""
         self._client = client

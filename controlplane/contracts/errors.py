@@ -35,6 +35,16 @@ class QuotaExceeded(SupplierError):
     """The account may not hold more: the next offer should be tried at once."""
 
 
+class Throttled(SupplierError):
+    """Asked too often: nothing was done, and the next offer should be tried meanwhile."""
+
+    retryable = True
+
+
+class AccessRefused(SupplierError):
+    """Not allowed, or credentials that are missing or over: a person must act, and the next offer should be tried meanwhile."""
+
+
 class SupplierUnavailable(SupplierError):
     """Not reachable, throttled or failing inside; the outcome of a purchase may be unknown."""
 
