@@ -145,13 +145,19 @@ def learn_wave(state: WaveState, fleet: Index, time_unix: Array, ratio: Array, n
 
 
 def _log_multiple(log_excess: Array) -> Array:
-    """Return log(1 + excess) of the log of an excess, without overflow; numpy's `logaddexp` is ten times slower."""
-    out = np.abs(log_excess)
-    np.negative(out, out=out)
-    np.exp(out, out=out)
-    np.log1p(out, out=out)
-    out += np.maximum(log_excess, 0.0)
-    return out
+    """Return log(1 + excess) of the log of an excess."""
+    return _to_log_multiple(log_excess.copy())
+
+
+def _to_log_multiple(log: Array) -> Array:
+    """Do so in place, without overflow; numpy's `logaddexp` is ten times slower."""
+    least = np.abs(log)
+    np.negative(least, out=least)
+    np.exp(least, out=least)
+    np.log1p(least, out=least)
+    np.maximum(log, 0.0, out=log)
+    log += least
+    return log
 
 
 def _log_likelihood(error: Array, variance: Array) -> Array:
@@ -169,24 +175,23 @@ def multiple_now(state: WaveState, fleet: Index, time_unix: Array) -> Array:
 
 def multiple_quantiles(state: WaveState, fleet: Index, time_unix: Array, now_unix: Array, quantiles: Array) -> Array:
     """Return quantiles of the log multiple, f64[k, H, Q], at times f64[k, H]: the mixture of all shapes and of nothing."""
-    log = state.mean[fleet][:, None, :] + _log_shape(state, fleet, time_unix)
+    fleets, horizons = time_unix.shape
     ahead = np.maximum(time_unix - now_unix[:, None], 0.0)
     drift = np.minimum(DRIFT_PER_SECOND * ahead, DRIFT_AHEAD_MOST)
     deviation = np.sqrt(state.variance[fleet][:, None, :] + drift[:, :, None])
-    points = _log_multiple(log[..., None] + deviation[..., None] * NODES)
-    weight = np.exp(state.weight[fleet])[:, None, :, None] * NODE_WEIGHT
-    shape = (len(fleet), time_unix.shape[1], SHAPES * len(NODES))
-    points = np.concatenate((points.reshape(shape), np.zeros((*shape[:2], 1))), axis=2)
-    weight = np.broadcast_to(weight, (*shape[:2], SHAPES, len(NODES))).reshape(shape)
-    never = np.broadcast_to(np.exp(state.never[fleet])[:, None, None], (*shape[:2], 1))
-    weight = np.concatenate((weight, never), axis=2)
-    rows = shape[0] * shape[1]
-    order = np.argsort(points.reshape(rows, -1), axis=1)
-    order += np.arange(0, points.size, points.shape[2])[:, None]
-    points = points.reshape(-1).take(order)
-    mass = np.cumsum(weight.reshape(-1).take(order), axis=1)
-    flat = mass / mass[:, -1:] + np.arange(rows)[:, None]
+    points = np.zeros((fleets, horizons, SHAPES * len(NODES) + 1))
+    log = deviation[..., None] * NODES
+    log += (state.mean[fleet][:, None, :] + _log_shape(state, fleet, time_unix))[..., None]
+    points[:, :, :-1] = _to_log_multiple(log).reshape(fleets, horizons, -1)
+    share = np.exp(state.weight[fleet])[:, :, None] * NODE_WEIGHT
+    weight = np.concatenate((share.reshape(fleets, -1), np.exp(state.never[fleet])[:, None]), axis=1)
+    rows, each = fleets * horizons, points.shape[2]
+    order = points.reshape(rows, each).argsort(axis=1)
+    mass = weight[0].take(order) if fleets == 1 else weight.repeat(horizons, axis=0)[np.arange(rows)[:, None], order]
+    np.cumsum(mass, axis=1, out=mass)
+    mass /= mass[:, -1:].copy()
+    mass += np.arange(rows)[:, None]
     wanted = quantiles[None, :] + np.arange(rows)[:, None]
-    found = np.searchsorted(flat.ravel(), wanted.ravel())
-    found = np.minimum(found, flat.size - 1)
-    return points.ravel()[found].reshape(shape[0], shape[1], len(quantiles))
+    found = np.minimum(np.searchsorted(mass.ravel(), wanted.ravel()), mass.size - 1)
+    found = order.ravel()[found] + found // each * each
+    return points.ravel()[found].reshape(fleets, horizons, len(quantiles))
