@@ -6,15 +6,14 @@ Exit codes: 0 done, 1 a problem that the message explains, 2 bad arguments or ba
 
 import asyncio
 import json
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from controlplane.cli_studies import explained, studies
 from controlplane.contracts.errors import TidegateError
 
 app = typer.Typer(
@@ -58,18 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn a broken pipe on standard output into a quiet end, as tools in a pipe do."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our lines has seen enough; without this, closing standard output would complain once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(0) from None
 
 
 @app.command()
@@ -136,7 +123,7 @@ def decide(
     """
     from controlplane.commands_decide import decide_lines
 
-    with _explained():
+    with explained():
         raise typer.Exit(decide_lines(policies, state))
 
 
@@ -161,7 +148,7 @@ def simulate(
     from controlplane.commands_simulate import SimulateOptions, simulate_policy
 
     options = SimulateOptions(policy, trace, column, scale, fleet, report, as_json, shed, seed)
-    with _explained():
+    with explained():
         raise typer.Exit(simulate_policy(options))
 
 
@@ -187,7 +174,7 @@ def backtest(
     options = BacktestOptions(
         tuple(traces), policy, fleet, column, time_column, time_zone, lead_time, step, tuple(peers or ()), report, as_json
     )
-    with _explained():
+    with explained():
         raise typer.Exit(backtest_traces(options))
 
 
@@ -240,7 +227,7 @@ def events(
     """Follow events on NATS until interrupted; decisions by default."""
     from controlplane.serve import follow_events
 
-    with _explained():
+    with explained():
         raise typer.Exit(asyncio.run(follow_events(nats, subjects, as_json)))
 
 
@@ -260,6 +247,7 @@ def status(
 
 launch = typer.Typer(help="Announce launches, so that capacity is there before the wave.", no_args_is_help=True)
 app.add_typer(launch, name="launch")
+app.add_typer(studies)
 
 
 @launch.command("announce")

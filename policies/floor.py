@@ -34,6 +34,7 @@ class Term:
 class Instead:
     """How a layer is served that is not reserved. A rented replica is asked for `lead_seconds` ahead and kept for `hold_seconds` at least.
 
+    Capacity and rent are of one replica; a layer is `replicas_per_lot` of them, reserved together and rented one by one.
     `usd_per_unit_spilled` None: there is no spill, and only renting counts.
     """
 
@@ -42,11 +43,14 @@ class Instead:
     lead_seconds: float
     hold_seconds: float
     usd_per_unit_spilled: float | None = None
+    replicas_per_lot: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class LayerUse:
-    """One value per layer from the bottom: share of the capacity used, share of the time needed, USD per hour served otherwise."""
+    """One value per layer from the bottom: share of its capacity used, mean share of the time that its replicas are needed, USD per hour
+    served otherwise.
+    """
 
     used: Array
     needed: Array
@@ -75,10 +79,11 @@ def layer_uses(demand_per_second: Array, step_seconds: float, instead: Instead, 
     """Return how each layer is used over f64[steps] of demand; NaN, unknown, counts neither way. `layers` None: all that are ever used."""
     demand = demand_per_second[np.isfinite(demand_per_second)]
     capacity = instead.capacity_per_second
-    reach = int(np.ceil(float(demand.max(initial=0.0)) / capacity - 1e-9)) if layers is None else layers
-    edges = capacity * np.arange(min(reach, MOST_LAYERS))
+    lot = instead.replicas_per_lot
+    reach = int(np.ceil(float(demand.max(initial=0.0)) / (capacity * lot) - 1e-9)) if layers is None else layers
+    edges = capacity * np.arange(min(reach, MOST_LAYERS) * lot)
     if not len(demand):
-        nothing = np.zeros(len(edges))
+        nothing = np.zeros(len(edges) // lot)
         return LayerUse(nothing, nothing, nothing)
     held = _held_for(demand, step_seconds, instead)
     used = np.array([float(np.clip(demand - edge, 0.0, capacity).mean()) / capacity for edge in edges])
@@ -86,7 +91,9 @@ def layer_uses(demand_per_second: Array, step_seconds: float, instead: Instead, 
     usd = needed * instead.usd_per_replica_hour
     if instead.usd_per_unit_spilled is not None:
         usd = np.minimum(usd, used * capacity * SECONDS_PER_HOUR * instead.usd_per_unit_spilled)
-    return LayerUse(used, needed, usd)
+    if lot == 1:
+        return LayerUse(used, needed, usd)
+    return LayerUse(used.reshape(-1, lot).mean(axis=1), needed.reshape(-1, lot).mean(axis=1), usd.reshape(-1, lot).sum(axis=1))
 
 
 def _held_for(demand: Array, step_seconds: float, instead: Instead) -> Array:

@@ -4,6 +4,7 @@ The history is written by promtool out of text with timestamps, so that its trut
 """
 
 import asyncio
+import json
 import math
 import subprocess
 import time
@@ -19,6 +20,7 @@ from controlplane.bus.streams import ensure_streams
 from controlplane.clocks import SystemClock
 from controlplane.collectors.backfill import chunks_of
 from controlplane.collectors.prometheus import PrometheusSource
+from controlplane.commands_floor import FloorOptions, size_a_floor
 from controlplane.contracts.events import Flag, Observation
 from controlplane.contracts.fleet import Fleet, Slo, Unit
 from controlplane.contracts.subjects import INPUTS_STREAM
@@ -35,6 +37,18 @@ SPILLED_PER_SECOND = 3.0
 TOKENS = 250.0
 OUTAGE_HOURS = (20.0, 20.0 + 5.0 / 60.0)
 RESET_HOUR = 12.0
+FLOOR_POLICY = """\
+apiVersion: tidegate.dev/v1alpha1
+kind: Fleet
+metadata: {name: r1}
+spec:
+  serving: {model: r1, engine: vllm, slo: {ttft: 2s}}
+  demand: {unit: requests, prometheus: {url: "ADDRESS", matchLabels: {model_name: r1}, timeout: 10s}}
+  floor:
+    - {name: own, accelerator: {type: H200}, capacityPerSecond: 2, replicas: {max: 4}}
+  burst:
+    - {name: rent, accelerator: {type: H200}, capacityPerSecond: 2, replicas: {max: 99}, usdPerReplicaHour: 60, leadTime: 1m, hold: 1m}
+"""
 
 
 def rate(at: float) -> float:
@@ -155,6 +169,23 @@ async def test_a_query_of_the_policy_is_read_back_as_it_stands(past: tuple[Prome
     found = await read_back(fleet_of(prometheus.url, queries={"demand": query}), end - 7200.0, end)
 
     assert found[-1].demand_per_second == pytest.approx(rate(end) * 7, rel=0.02)
+
+
+@pytest.mark.needs("prometheus")
+def test_a_floor_is_sized_from_what_prometheus_remembers(
+    past: tuple[PrometheusProcess, float, float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The history alone, without a trace: it comes to one grid, and an outage in it is no demand of zero."""
+    prometheus, start, end = past
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(FLOOR_POLICY.replace("ADDRESS", prometheus.url))
+    assert size_a_floor(FloorOptions(policy, history="40h", terms=("1y=20",), as_json=True)) == 0
+    answer = json.loads(capsys.readouterr().out)
+    lowest = min(rate(at) for at in range(int(start) + 7200, int(end), 600))
+    (choice,) = answer["choices"]
+    assert choice["replicas"] >= int(lowest / 2.0), "what is always needed is owned"
+    assert answer["layers"][0]["needed"] == 1.0
+    assert answer["layers"][-1]["needed"] < 0.5
 
 
 async def observations(client: Client) -> list[Observation]:

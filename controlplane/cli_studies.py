@@ -1,0 +1,54 @@
+"""The commands that study rather than run: how much to reserve, how autoscalers compare, which offer serves tokens cheapest.
+
+Owns their arguments only, as `controlplane.cli` does for the others and adds these to them; it must not hold logic.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+studies = typer.Typer()
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn a broken pipe on standard output into a quiet end, as tools in a pipe do."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our lines has seen enough; without this, closing standard output would complain once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+
+
+@studies.command()
+def floor(
+    policy: Annotated[Path, typer.Argument(help="a policy file", show_default=False)],
+    trace: Annotated[str | None, typer.Option("--trace", help="a CSV file or a trace's name; left out: the policy's own source")] = None,
+    column: Annotated[str | None, typer.Option("--column", help="the column of the trace to read")] = None,
+    scale: Annotated[float, typer.Option("--scale", help="factor on the demand", min=1e-9)] = 1.0,
+    history: Annotated[str, typer.Option("--history", help="how far back to read the policy's Prometheus, without --trace")] = "28d",
+    term: Annotated[
+        list[str] | None,
+        typer.Option("--term", help="[NAME:]LENGTH=USD per replica-hour, such as 1y=24.50; may be repeated; left out: the policy's price"),
+    ] = None,
+    offer: Annotated[str | None, typer.Option("--offer", help="which offer to reserve; left out: the policy's first floor offer")] = None,
+    fleet: Annotated[str | None, typer.Option("--fleet", help="which fleet of the policy; left out: its only one")] = None,
+    report: Annotated[Path | None, typer.Option("--report", help="write an HTML page with plots to this file")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the figures, layer by layer, as JSON")] = False,
+) -> None:
+    """Say how many replicas to reserve, for which term, and what it saves.
+
+    From a history of demand, layer by layer: a layer is worth reserving when renting or spilling it as needed costs more.
+    """
+    from controlplane.commands_floor import FloorOptions, size_a_floor
+
+    options = FloorOptions(policy, fleet, trace, column, scale, history, tuple(term or ()), offer, report, as_json)
+    with explained():
+        raise typer.Exit(size_a_floor(options))
