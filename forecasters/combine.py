@@ -42,11 +42,17 @@ class CombinationState:
 
 @dataclass(frozen=True, slots=True)
 class CombinedForecast:
-    """Quantiles f64[n, H, Q] of demand at each horizon and of the maximum up to it; `weights` f64[n], mean over horizons."""
+    """Quantiles f64[n, H, Q] of demand at each horizon and of the maximum up to it; `share` f64[n, M] of each method, mean over horizons."""
 
     demand: Array
     peak: Array
-    weights: dict[str, Array]
+    names: tuple[str, ...]
+    share: Array
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        """The share of each method, f64[n]."""
+        return {name: self.share[:, i] for i, name in enumerate(self.names)}
 
 
 class Combination:
@@ -106,8 +112,7 @@ class Combination:
             same = (state.pool.intake.time_unix == now_unix).all()
             over = state.over if same else self._watch.over(state.watch, now, waves)
         demand, peak = self._pool.forecast(state.pool, now_unix, over)
-        shares = state.pool.share
-        return CombinedForecast(demand, peak, {name: shares[:, i].copy() for i, name in enumerate(self._pool.names)})
+        return CombinedForecast(demand, peak, self._pool.names, state.pool.share.copy())
 
     def adopt(self, state: CombinationState, fleet: Index, theta: Array) -> CombinationState:
         """Take over the tides f64[k, p] that a refit off the hot path found for fleets i64[k]; record them as an input."""

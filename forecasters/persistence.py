@@ -63,6 +63,7 @@ class Smoothed:
 
     def __init__(self) -> None:
         self._mix_for: tuple[Array | None, Array] = (None, np.zeros((0, 0)))
+        self._rate_for: tuple[float, Array] = (0.0, np.zeros(0))
 
     def start(self, fleets: int) -> Levels:
         """Return means of nothing."""
@@ -70,11 +71,22 @@ class Smoothed:
 
     def learn(self, state: Levels, intake: Intake, seen: Seen) -> None:
         """Move each mean towards the new value by the share of its memory that the span covers; plain average while young."""
+        if len(state.mean) == 1:
+            state.mean += self._rate(float(seen.span_seconds[0]), float(intake.count[0])) * (seen.demand - state.mean)
+            return
         count = intake.count[seen.sel]
         rate = -np.expm1(-seen.span_seconds[:, None] / self.memories)
         rate = np.maximum(rate, (1.0 / count)[:, None])
         mean = state.mean[seen.sel]
         state.mean[seen.sel] = mean + rate * (seen.demand[:, None] - mean)
+
+    def _rate(self, span: float, count: float) -> Array:
+        """Return the share of each memory for a single fleet, whose spans are mostly one and the same."""
+        known, rate = self._rate_for
+        if known != span:
+            rate = -np.expm1(-span / self.memories)
+            self._rate_for = (span, rate)
+        return rate if rate[-1] >= 1.0 / count else np.maximum(rate, 1.0 / count)
 
     def centre(self, state: Levels, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return the mean whose memory is half the horizon, interpolated between memories."""

@@ -50,6 +50,11 @@ def with_experience(view: View, memory: Memory, usd_per_unit_unserved: float) ->
     A lost replica's work is served the next way until another has booted: at 36 USD/h, eight minutes of lead, spill at three times the
     price and a loss every ten hours, 14.40 USD a loss, 1.44 USD/h.
     """
+    known = memory.offers.values()
+    if all(each.lost <= 0.0 and each.refused_until_unix <= view.now_unix for each in known) and not any(
+        seen.risk_usd_per_replica_hour for seen in view.offers
+    ):
+        return view
     offers = tuple(
         _seen_as(seen, memory.offers.get(seen.offer.name, NOTHING), view.now_unix, usd_per_unit_unserved) for seen in view.offers
     )
