@@ -21,7 +21,19 @@ def _simulated(options: Mapping[str, object], store: IntentStore) -> Actuator:
     return simulated_actuator(str(url), store, speed=float(str(options.get("speed") or 1.0)))
 
 
-ACTUATORS: dict[str, Factory] = {"simulated": _simulated}
+def _aws(options: Mapping[str, object], store: IntentStore) -> Actuator:
+    from actuators.aws_actuator import aws_actuator
+
+    return aws_actuator(options, store)
+
+
+def _kubernetes(options: Mapping[str, object], store: IntentStore) -> Actuator:
+    from actuators.kubernetes.sharing import shared_actuator
+
+    return shared_actuator(options, store)
+
+
+ACTUATORS: dict[str, Factory] = {"aws": _aws, "kubernetes": _kubernetes, "simulated": _simulated}
 
 
 def create(kind: str, options: Mapping[str, object], store: IntentStore) -> Actuator:

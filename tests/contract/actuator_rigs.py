@@ -15,7 +15,9 @@ from controlplane.sim.cloud_config import CloudConfig, OfferWorld
 from controlplane.sim.cloud_ledger import Bought, Configured, LedgerFile
 from controlplane.sim.cloud_model import ReplicaState
 from controlplane.sim.invariants import bought_twice
+from tests.contract.aws_rig import aws_rig
 from tests.fakes import FakeWall, MemoryIntentStore, Wire
+from tests.kube.rig import kubernetes_rig
 
 LEAD_SECONDS = 480.0
 LAG_SECONDS = 60.0
@@ -146,4 +148,4 @@ def _simulated(folder: Path, offer: Offer, *, start_failure_share: float = 0.0) 
     return SimulatedRig(folder, offer, world)
 
 
-RIGS: dict[str, RigMaker] = {"simulated": _simulated}
+RIGS: dict[str, RigMaker] = {"aws": aws_rig, "kubernetes": kubernetes_rig, "simulated": _simulated}
