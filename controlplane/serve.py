@@ -28,6 +28,7 @@ from controlplane.contracts.subjects import DEAD_STREAM, DEAD_SUBJECTS, INPUT_SU
 from controlplane.replay import is_replay, refuse_mixture, replay_of
 from controlplane.services.web import SERVICE as WEB
 from controlplane.traces import data_folders
+from controlplane.tracing import tracing
 from controlplane.web.settings import DEFAULT_LISTEN, secret, web_settings_of
 
 STREAM_SUBJECTS = {OUTPUTS_STREAM: OUTPUT_SUBJECTS, INPUTS_STREAM: INPUT_SUBJECTS, DEAD_STREAM: DEAD_SUBJECTS}
@@ -53,7 +54,8 @@ def serve(options: ServeOptions) -> int:
     """Run until SIGINT or SIGTERM; return the exit code."""
     log_to_stderr()
     settings = settings_of(options)
-    asyncio.run(_serve(settings))
+    with tracing(environment_variables()):
+        asyncio.run(_serve(settings))
     return 0
 
 

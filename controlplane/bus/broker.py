@@ -20,6 +20,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
+from controlplane import tracing
 from controlplane.bus.fold import decode
 from controlplane.bus.publish import Publisher
 from controlplane.contracts.errors import BusError, TidegateError
@@ -36,10 +37,12 @@ FETCH_SECONDS = 1.0
 ERROR_PAUSE_SECONDS = 0.25
 
 PUBLISHES: dict[str, tuple[type[Event], ...]] = {
-    "collector": (Observation, Quote, Launch, Alert),
+    "collector": (Observation,),
+    "quoter": (Quote,),
     "forecaster": (Forecast,),
     "planner": (Tick, Decision),
-    "actuator": (PoolStatus, Actuation),
+    "web": (Alert, Launch, Tick),
+    "actuator": (PoolStatus, Actuation, Quote, Tick),
 }
 
 log = structlog.get_logger(__name__)
@@ -108,11 +111,13 @@ def build_broker(client: Client | None, service: str, deliveries: int = DELIVERI
 
     A handler gets the decoded event. One that raises sees its message again after 0.5, 1, 2, … s, `deliveries` times in all.
     """
-    middlewares = () if client is None else (DeadLetters(Publisher(client, f"tidegate/{service}"), deliveries),)
+    middlewares: tuple[Any, ...] = ()
+    if client is not None:
+        middlewares = (DeadLetters(Publisher(client, f"tidegate/{service}"), deliveries), *tracing.faststream_middlewares())
     broker = EventBroker(client, middlewares=middlewares, decoder=decode_event, description=f"tidegate {service}", logger=None)
     for event in PUBLISHES.get(service, ()):
         stream = JStream(OUTPUTS_STREAM if event in (Decision, Actuation) else INPUTS_STREAM, declare=False)
-        broker.publisher(TEMPLATES[event], stream=stream, schema=event, title=event.__name__, description=_first_line(event))
+        broker.publisher(TEMPLATES[event], stream=stream, schema=event, title=_title(event, service), description=_first_line(event))
     return broker
 
 
@@ -236,6 +241,12 @@ async def running(app: FastStream) -> AsyncIterator[FastStream]:
         yield app
     finally:
         await app.stop()
+
+
+def _title(event: type[Event], service: str) -> str:
+    """Return a title that is one service's own: an event that several say is documented for each."""
+    first = next(name for name, events in PUBLISHES.items() if event in events)
+    return event.__name__ if service == first else f"{event.__name__}From{service.capitalize()}"
 
 
 def _first_line(event: type[Event]) -> str:

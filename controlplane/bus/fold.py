@@ -8,6 +8,7 @@ is held.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import nats.errors
@@ -16,6 +17,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
+from controlplane import tracing
 from controlplane.bus.outbox import Outbox, Output
 from controlplane.bus.publish import Publisher, StreamAway
 from controlplane.bus.reader import BATCH, OrderedReader
@@ -38,6 +40,7 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class Folding[S]:
     """What is folded: a pure step and the state's birth, writing and reading. `version` is the schema version of `dump`.
+    `verb` names its spans, where traces are on.
 
     An event for which `step` raises is set aside with the reason, and the fold goes on with the state from before it.
     """
@@ -47,6 +50,7 @@ class Folding[S]:
     dump: Callable[[S], bytes]
     load: Callable[[bytes], S]
     version: int
+    verb: str = "fold"
 
 
 @dataclass(slots=True)
@@ -88,7 +92,7 @@ class Fold[S]:
         self.counts = Counts()
         self.caught_up = asyncio.Event()
         self._client = client
-        self._name = f"tidegate-{service}"
+        self._name, self._fleet = f"tidegate-{service}", fleet
         self._folding = folding
         self._subjects = tuple(subjects)
         self._snapshot_seconds = snapshot_seconds
@@ -179,19 +183,35 @@ class Fold[S]:
         event = self._on_time(decode(message.subject, message.data), message)
         if not isinstance(event, Event):
             self.counts.undecodable += 1
-            log.warning("input set aside", subject=message.subject, sequence=sequence, reason=event)
             return [outbox.dead_letter_of(message.subject, message.data, sequence, event, message.headers or {})]
-        try:
-            self.state, events = self._folding.step(self.state, event, sequence)
-        except Exception as error:
-            # One event that trips a defect of ours must not stop the fleet's control: it is kept for inspection.
-            self.counts.failed += 1
-            log.exception("input set aside: the step failed", subject=message.subject, sequence=sequence)
-            return [outbox.dead_letter_of(message.subject, message.data, sequence, f"step failed: {error!r}", message.headers or {})]
+        with tracing.resumed(message.headers):
+            try:
+                outputs = self._stepped(event, sequence, outbox)
+            except Exception as error:
+                # One event that trips a defect of ours must not stop the fleet's control: it is kept for inspection.
+                self.counts.failed += 1
+                reason = f"the step of {self._name} failed"
+                log.exception(reason, subject=message.subject, sequence=sequence)
+                told = f"step failed: {error!r}"
+                return [outbox.dead_letter_of(message.subject, message.data, sequence, told, message.headers or {}, reason)]
         self.counts.folded += 1
         if self._hear is not None and self.caught_up.is_set():
             self._hear(event)
-        return [outbox.output_of(output, sequence, index) for index, output in enumerate(events)]
+        return outputs
+
+    def _stepped(self, event: Event, sequence: int, outbox: Outbox) -> list[Output]:
+        """Take the step. Its outputs carry the trace on; what is folded as history makes no span a second time."""
+        began = tracing.now_ns()
+        state, events = self._folding.step(self.state, event, sequence)
+        is_told = bool(events) and self.caught_up.is_set()
+        with self._span(event, sequence, began) if is_told else tracing.NOTHING as span:
+            outputs = [outbox.output_of(output, sequence, index) for index, output in enumerate(events)]
+            span.note(outputs=" ".join(output.headers["ce-id"] for output in outputs))
+        self.state = state
+        return outputs
+
+    def _span(self, event: Event, sequence: int, since_ns: int) -> AbstractContextManager[tracing.Noted]:
+        return tracing.span(self._folding.verb, kind="consumer", since_ns=since_ns, fleet=self._fleet, input=event.kind, sequence=sequence)
 
     def _on_time(self, event: Event | str, message: Msg) -> Event | str:
         """Return the event, or the reason why it cannot be from when it says. The stream's own time decides: history replays alike."""

@@ -10,9 +10,21 @@ from dataclasses import dataclass, field
 
 import nats.errors
 import nats.js.errors
+import structlog
 from nats.aio.client import Client
 
-from controlplane.bus.publish import Publisher, PublishError, SequenceConflict, StreamAway, clipped, dead_headers
+from controlplane import tracing
+from controlplane.bus.publish import (
+    ERROR_HEADER,
+    REASON_HEADER,
+    SUBJECT_HEADER,
+    Publisher,
+    PublishError,
+    SequenceConflict,
+    StreamAway,
+    clipped,
+    dead_headers,
+)
 from controlplane.contracts.events import Actuation, Decision, Event
 from controlplane.contracts.subjects import (
     DEAD_STREAM,
@@ -24,8 +36,11 @@ from controlplane.contracts.subjects import (
 )
 
 CAUSE_HEADER = "Tidegate-Cause"
+UNDECODABLE = "undecodable"
 CONFLICTS_BORNE = 8
 SUBJECTS_AT_ONCE = 64
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -81,12 +96,15 @@ class Outbox:
         """Return the output that an event becomes."""
         stream = OUTPUTS_STREAM if isinstance(event, Decision | Actuation) else INPUTS_STREAM
         body = event.model_dump_json().encode()
-        return Output(Cause(sequence, index), stream, subject_of(event), body, headers_of(event, self.publisher.source))
+        headers = {**headers_of(event, self.publisher.source), **tracing.carried()}
+        return Output(Cause(sequence, index), stream, subject_of(event), body, headers)
 
-    def dead_letter_of(self, subject: str, body: bytes, sequence: int, error: BaseException | str, headers: Mapping[str, str]) -> Output:
-        """Return the output that an input becomes which does not decode: one dead letter, whichever service saw it first."""
+    def dead_letter_of(
+        self, subject: str, body: bytes, sequence: int, error: BaseException | str, headers: Mapping[str, str], reason: str = UNDECODABLE
+    ) -> Output:
+        """Return the output that an input becomes which cannot be folded: one dead letter, whichever service saw it first."""
         identity = f"dead-{self.epoch}-{sequence}"
-        dead = dead_headers(subject, "undecodable", error, headers, identity)
+        dead = dead_headers(subject, reason, error, headers, identity)
         return Output(Cause(sequence, 0), DEAD_STREAM, dead_subject_of(subject), clipped(body, self.client), dead)
 
     async def issue(self, outputs: Sequence[Output]) -> None:
@@ -123,6 +141,10 @@ class Outbox:
                 continue
             self._tails[output.subject] = _Tail(ack.seq, output.cause)
             self.counts.published += 1
+            if output.stream == DEAD_STREAM:
+                # Said here, as several services may come upon the same input and one of them writes the letter.
+                why = {"reason": headers[REASON_HEADER], "error": headers[ERROR_HEADER]}
+                log.warning("input set aside", subject=headers[SUBJECT_HEADER], sequence=output.cause.sequence, **why)
             return
         raise PublishError(f"{output.subject} is written by others faster than we can follow; is a second service without a lease running?")
 

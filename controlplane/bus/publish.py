@@ -14,6 +14,7 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.js.api import PubAck
 
+from controlplane import tracing
 from controlplane.contracts.errors import BusError
 from controlplane.contracts.events import Event
 from controlplane.contracts.subjects import dead_subject_of, headers_of, subject_of
@@ -62,7 +63,8 @@ class Publisher:
     async def publish(self, event: Event, expected_last: int | None = None, headers: Mapping[str, str] | None = None) -> PubAck:
         """Publish one event and return the stream's acknowledgement; SequenceConflict when `expected_last` is not the subject's last."""
         body = event.model_dump_json().encode()
-        return await self.publish_raw(subject_of(event), body, {**headers_of(event, self.source), **(headers or {})}, expected_last)
+        sent = {**headers_of(event, self.source), **tracing.carried(), **(headers or {})}
+        return await self.publish_raw(subject_of(event), body, sent, expected_last)
 
     async def publish_many(self, events: Sequence[Event]) -> list[PubAck]:
         """Publish a batch: in order within a subject, up to `window` subjects at a time; returns the acknowledgements in order."""

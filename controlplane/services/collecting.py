@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from rich.console import Console
 from rich.progress import Progress
 
+from controlplane import tracing
 from controlplane.bus.publish import Publisher, PublishError
 from controlplane.bus.watch import newest
 from controlplane.clocks import Clock
@@ -69,7 +70,8 @@ class SourceCollector:
             await self._fill_gap(SHORTEST_HISTORY_SECONDS)
             due = self._clock.now() + phase(self._interval_seconds, self._chance())
             while await self._waited_until(due):
-                await self._read_once()
+                with tracing.span("observe", fleet=self._fleet.name, source=self._source.name):
+                    await self._read_once()
                 due = next_read(due, self._clock.now(), self._interval_seconds)
         finally:
             await self._source.close()

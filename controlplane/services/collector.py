@@ -9,6 +9,7 @@ import asyncio
 import structlog
 from nats.aio.client import Client
 
+from controlplane import tracing
 from controlplane.bus.publish import Publisher, PublishError
 from controlplane.bus.watch import watch
 from controlplane.clocks import Clock
@@ -73,7 +74,8 @@ class ReplayCollector:
                 return
             await self._clock.sleep(end - self._clock.now())
             try:
-                await self._publisher.publish(self._observation(end))
+                with tracing.span("observe", fleet=self._fleet.name, source="replay"):
+                    await self._publisher.publish(self._observation(end))
             except PublishError as error:
                 log.warning("an observation was not published", fleet=self._fleet.name, reason=str(error))
             done += 1

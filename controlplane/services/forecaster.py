@@ -36,6 +36,7 @@ def forecaster_of(client: Client, fleet: Fleet, clock: Clock) -> Fold[GatherStat
         dump=lambda state: dump_gathered(coalescing, state),
         load=lambda content: load_gathered(coalescing, content),
         version=GATHER_VERSION * SCHEMA_VERSION_STEP + SCHEMA_VERSION,
+        verb="forecast",
     )
     subjects = (f"tidegate.observation.{fleet.name}", f"tidegate.launch.{fleet.name}")
     return Fold(client, SERVICE, fleet.name, folding, subjects, latest=latest_by(clock))

@@ -5,12 +5,13 @@ when the fleet's tick has passed without one, so that guards against stale data 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 from nats.aio.client import Client
 
+from controlplane import tracing
 from controlplane.bus.fold import Fold, Folding, input_subjects_of, latest_by
 from controlplane.bus.publish import Publisher, PublishError
 from controlplane.clocks import Clock
@@ -34,6 +35,7 @@ class _LastTick:
     forecast_unix: float = float("-inf")
     tick_unix: float = float("-inf")
     urgent: str = ""
+    trace: Mapping[str, str] = field(default_factory=dict)
 
 
 class Planner:
@@ -47,9 +49,12 @@ class Planner:
 
         def step(state: PlanState, event: Event, sequence: int) -> tuple[PlanState, Sequence[Event]]:
             self._last.urgent = urgency_of(state, event, self._last.urgent)
+            if isinstance(event, Alert | Forecast | Tick):
+                # A tick goes on with the trace of what asked for it, until one is there.
+                self._last.trace = {} if isinstance(event, Tick) else tracing.carried()
             return planning.step(state, event, sequence)
 
-        folding = Folding(step=step, start=planning.start, dump=dump_plan, load=load_plan, version=SCHEMA_VERSION)
+        folding = Folding(step=step, start=planning.start, dump=dump_plan, load=load_plan, version=SCHEMA_VERSION, verb="decide")
         subjects, latest = input_subjects_of(fleet.name), latest_by(clock)
         self.fold = Fold(client, SERVICE, fleet.name, folding, subjects, on_batch=self._on_batch, hear=hear, latest=latest)
 
@@ -94,7 +99,8 @@ class Planner:
         if cause == SCHEDULE:
             self._last.tick_unix = now
         try:
-            await self._publisher.publish(Tick(time=from_unix(now), fleet=self._fleet.name, cause=cause))
+            with tracing.resumed(self._last.trace):
+                await self._publisher.publish(Tick(time=from_unix(now), fleet=self._fleet.name, cause=cause))
         except PublishError as error:
             log.warning("a tick was not published", fleet=self._fleet.name, reason=str(error))
 

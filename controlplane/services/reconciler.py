@@ -5,11 +5,13 @@ The actuator behind it is `actuators`; `controlplane.services.actuator` gives it
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 
 import structlog
 
 from actuators.api import Actuator, Applied, Failed, Result, Skipped
+from controlplane import tracing
 from controlplane.clocks import Clock
 from controlplane.contracts.errors import SupplierError, TidegateError
 from controlplane.contracts.events import Actuation, Decision, Event, Outcome, PoolStatus, Quote, Reason, Tick
@@ -37,6 +39,7 @@ class Reconciler:
         self._actuator, self._clock, self._publish = actuator, clock, publish
         self._shortest_pause_seconds = shortest_pause_seconds
         self._decision: Decision | None = None
+        self._trace: Mapping[str, str] = {}
         self._woken = asyncio.Event()
         self._status: PoolStatus | None = None
         self._quote: Quote | None = None
@@ -45,6 +48,8 @@ class Reconciler:
     def follow(self, decision: Decision) -> None:
         """Take a decision over, unless a newer one is known."""
         if self._decision is None or decision.time >= self._decision.time:
+            # Asked for again, the newest decision comes without its trace.
+            self._trace = tracing.carried() or (self._trace if decision == self._decision else {})
             self._decision = decision
             self._woken.set()
 
@@ -73,7 +78,22 @@ class Reconciler:
             if target != held:
                 await self._report(decision, target, held, Skipped(hands_off))
             return
-        result = await self._actuator.apply(self.fleet, self.offer, target)
+        with self._span(target, held):
+            await self._make(decision, target, held)
+
+    def _span(self, target: int, held: int) -> AbstractContextManager[tracing.Noted]:
+        """Open a span on the decision's trace where there is something to do; making sure that nothing is leaves none."""
+        if target == held:
+            return tracing.NOTHING
+        return tracing.span("actuate", self._trace, kind="consumer", fleet=self.fleet, offer=self.offer.name, target=target, before=held)
+
+    async def _make(self, decision: Decision, target: int, held: int) -> None:
+        """Make the offer be the target, and say what came of it."""
+        with tracing.span("request", kind="client", offer=self.offer.name) if target != held else tracing.NOTHING as span:
+            result = await self._actuator.apply(self.fleet, self.offer, target)
+            span.note(result=type(result).__name__)
+            if isinstance(result, Failed):
+                span.fail("the supplier refused or failed")
         if target != held or isinstance(result, Failed):
             await self._report(decision, target, held, result)
         if not isinstance(result, Skipped):
@@ -120,7 +140,8 @@ class Reconciler:
         if answer == self._answer and not isinstance(result, Applied):
             return
         self._answer = answer
-        await self._publish(actuation)
+        with tracing.span("outcome", offer=self.offer.name, outcome=actuation.outcome.value, change=actuation.change):
+            await self._publish(actuation)
         log.info("actuated", **actuation.model_dump(mode="json", exclude={"time", "decision"}, exclude_defaults=True))
 
     async def _pause(self) -> None:

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from controlplane import tracing
 from controlplane.contracts.errors import BusError
 from controlplane.contracts.events import Event
 from controlplane.web.auth import may_alert, may_use, presents_proof
@@ -132,7 +133,8 @@ def _alerts(web: Web) -> Handler:
             log.warning("a webhook was not understood", reason=notification)
             return _error(400 if notification == "the body is not JSON" else 422, notification)
         try:
-            taken = await web.intake.take(notification)
+            with tracing.span("alert", request.headers, kind="server", sender=notification.sender):
+                taken = await web.intake.take(notification)
         except BusError:
             log.warning("a webhook waits for NATS: the sender is asked to try again", sender=notification.sender)
             return _away()
@@ -154,7 +156,8 @@ def _launches(web: Web) -> Handler:
         if launch.fleet not in web.intake.fleets:
             return _error(404, "there is no such fleet here")
         try:
-            await web.intake.announce(launch)
+            with tracing.span("launch", request.headers, kind="server", fleet=launch.fleet):
+                await web.intake.announce(launch)
         except BusError:
             return _away()
         log.info("a launch was announced", fleet=launch.fleet, starts=launch.starts.isoformat(), cancelled=launch.cancelled)

@@ -156,3 +156,8 @@ def test_the_document_has_every_event_with_its_subject() -> None:
     heard = [operation for operation in document["operations"].values() if operation["action"] == "receive"]
     assert len(heard) == 1
     assert document == asyncapi_document()
+
+
+def test_the_document_tells_which_services_say_an_event_that_several_say() -> None:
+    said = {name for name, operation in asyncapi_document()["operations"].items() if operation["action"] == "send"}
+    assert {"Alert", "Launch", "Tick", "TickFromWeb", "TickFromActuator", "Quote", "QuoteFromActuator"} <= said

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 from nats.aio.client import Client
+from structlog.testing import capture_logs
 
 from controlplane.bus.connect import connect
 from controlplane.bus.embedded import EmbeddedServer
@@ -135,14 +137,20 @@ async def test_bad_inputs_are_set_aside_and_the_loop_goes_on(client: Client) -> 
     await publisher.publish(observation(1_000_000_000))
     await publisher.publish(observation(1))
     await publisher.publish(tick(1))
-    for service in ("planner", "forecaster"):
-        async with running(Fold(client, service, FLEET, folding())) as fold:
-            assert (fold.counts.undecodable, fold.counts.failed, fold.counts.folded) == (3, 1, 2)
+    with capture_logs() as logs:
+        for service in ("planner", "forecaster"):
+            async with running(Fold(client, service, FLEET, folding())) as fold:
+                assert (fold.counts.undecodable, fold.counts.failed, fold.counts.folded) == (3, 1, 2)
+    assert sorted(line["sequence"] for line in logs if line["event"] == "input set aside") == [1, 2, 3, 4], (
+        "by who wrote the letter, and only once"
+    )
     dead = (await js.stream_info(DEAD_STREAM)).state
     assert dead.messages == 4, "each bad input once, however many services met it"
     messages = [await js.get_msg(DEAD_STREAM, sequence) for sequence in range(1, 5)]
     reasons = {(message.headers or {})["Tidegate-Error"].partition(":")[0] for message in messages}
     assert reasons == {"not an event of kind observation", "the body is for tidegate.observation.r1", "step failed"}
+    why = Counter((message.headers or {})["Tidegate-Reason"] for message in messages)
+    assert why == {"undecodable": 3, "the step of tidegate-planner failed": 1}
     assert (await decisions(client))[0].targets == {"reserved": 1}
 
 
