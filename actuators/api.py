@@ -77,7 +77,7 @@ class Intent:
     """A purchase that may have been asked for. `token` is the idempotency token the supplier gets; `revision` is the store's.
 
     `opened_unix` is the supplier's time when it was written, `replicas` the ids of what was bought, as far as they are known,
-    `reason` what the supplier said last. A store keeps all fields.
+    `reason` what the supplier said last, `before` the number that `count` replaces where a number is set. A store keeps all fields.
     """
 
     fleet: str
@@ -89,6 +89,7 @@ class Intent:
     opened_unix: float = 0.0
     replicas: tuple[str, ...] = ()
     reason: str = ""
+    before: int | None = None
 
     @property
     def token(self) -> str:

@@ -10,10 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tests.kube.control_plane import ControlPlane
 
 settings.register_profile("default", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, print_blob=True)
@@ -81,6 +85,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def trace_folders() -> tuple[Path, ...]:
     """The folders that hold real traces, for tests marked `needs("trace data")`."""
     return _trace_folders()
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[ControlPlane]":
+    """A real Kubernetes control plane for the whole session, for tests marked `needs("kube-apiserver")`."""
+    from tests.kube.control_plane import ControlPlane
+
+    with ControlPlane(tmp_path_factory.mktemp("kube")) as plane:
+        yield plane
 
 
 def _processes_of(session: str) -> dict[int, str]:

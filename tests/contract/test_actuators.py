@@ -1,5 +1,6 @@
 """What every actuator must do, whatever it buys from. A kind joins with a rig in `actuator_rigs`."""
 
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,21 +14,50 @@ from controlplane.contracts.errors import SupplierError
 from controlplane.sim.cloud_config import OfferWorld
 from controlplane.sim.invariants import orphans
 from tests.contract.actuator_rigs import LAG_SECONDS, LEAD_SECONDS, RIGS, Rig, RigMaker, SimulatedRig, offer_with
+from tests.kube.rig import KubernetesRig
 
 FLEET = "r1"
 
 
-@pytest.fixture(params=sorted(RIGS))
-async def rig_of(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RigMaker]:
+# Kinds that set a number instead of buying replica by replica: no intents, no listing that lags, no minimum hold, one owner per object.
+SET_A_NUMBER = {"kubernetes"}
+NEEDS = {"kubernetes": pytest.mark.needs("kube-apiserver")}
+
+
+def kinds(names: set[str]) -> list[object]:
+    return [pytest.param(name, marks=NEEDS.get(name, ())) for name in sorted(names)]
+
+
+@contextlib.asynccontextmanager
+async def rigs_of(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[RigMaker]:
     rigs: list[Rig] = []
+    world = {"plane": request.getfixturevalue("control_plane")} if request.param == "kubernetes" else {}
 
     def make(*, start_failure_share: float = 0.0, **offer: object) -> Rig:
-        rigs.append(RIGS[request.param](tmp_path, offer_with(**offer), start_failure_share=start_failure_share))
+        rigs.append(RIGS[request.param](folder, offer_with(**offer), start_failure_share=start_failure_share, **world))
         return rigs[-1]
 
-    yield make
-    for rig in rigs:
-        rig.check()
+    try:
+        yield make
+        for rig in rigs:
+            rig.check()
+    finally:
+        for rig in rigs:
+            if isinstance(rig, KubernetesRig):
+                await rig.close()
+
+
+@pytest.fixture(params=kinds(set(RIGS)))
+async def rig_of(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RigMaker]:
+    async with rigs_of(request, tmp_path) as make:
+        yield make
+
+
+@pytest.fixture(params=kinds(set(RIGS) - SET_A_NUMBER))
+async def buyer_of(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RigMaker]:
+    """Rigs of the kinds that buy."""
+    async with rigs_of(request, tmp_path) as make:
+        yield make
 
 
 async def counted(rig: Rig) -> tuple[int, int]:
@@ -93,8 +123,8 @@ async def test_shrinking_cancels_pending_first(rig_of: RigMaker) -> None:
     assert rig.held() == {"ready": 3}
 
 
-async def test_what_is_bought_but_not_listed_goes_before_what_is_ready(rig_of: RigMaker) -> None:
-    rig = rig_of()
+async def test_what_is_bought_but_not_listed_goes_before_what_is_ready(buyer_of: RigMaker) -> None:
+    rig = buyer_of()
     await rig.actuator().apply(FLEET, rig.offer, 3)
     rig.advance(LEAD_SECONDS + LAG_SECONDS)
     await rig.actuator().apply(FLEET, rig.offer, 5)
@@ -105,8 +135,8 @@ async def test_what_is_bought_but_not_listed_goes_before_what_is_ready(rig_of: R
     assert rig.held() == {"ready": 3}
 
 
-async def test_replicas_within_their_minimum_hold_are_kept(rig_of: RigMaker) -> None:
-    rig = rig_of(hold_seconds=3600.0)
+async def test_replicas_within_their_minimum_hold_are_kept(buyer_of: RigMaker) -> None:
+    rig = buyer_of(hold_seconds=3600.0)
     await rig.actuator().apply(FLEET, rig.offer, 2)
     rig.advance(1800.0)
     await rig.actuator().apply(FLEET, rig.offer, 5)
@@ -132,8 +162,8 @@ async def test_replicas_come_and_go_in_whole_lots(rig_of: RigMaker) -> None:
     assert rig.held() == {"ready": 4}
 
 
-async def test_a_refused_purchase_leaves_no_open_intent(rig_of: RigMaker) -> None:
-    rig = rig_of()
+async def test_a_refused_purchase_leaves_no_open_intent(buyer_of: RigMaker) -> None:
+    rig = buyer_of()
     rig.limit_stock(0)
     result = await rig.actuator().apply(FLEET, rig.offer, 3)
     assert isinstance(result, Failed)
@@ -183,8 +213,8 @@ async def test_a_supplier_that_is_down_is_a_retryable_failure(rig_of: RigMaker) 
 
 
 @pytest.mark.parametrize("pause_seconds", [1.0, LAG_SECONDS + 1, 200.0, 3600.0])
-async def test_a_purchase_of_unknown_outcome_is_settled_without_buying_again(rig_of: RigMaker, pause_seconds: float) -> None:
-    rig = rig_of()
+async def test_a_purchase_of_unknown_outcome_is_settled_without_buying_again(buyer_of: RigMaker, pause_seconds: float) -> None:
+    rig = buyer_of()
     rig.lose_purchase_replies(True)
     result = await rig.actuator().apply(FLEET, rig.offer, 3)
     assert isinstance(result, Failed)
@@ -202,8 +232,8 @@ async def test_a_purchase_of_unknown_outcome_is_settled_without_buying_again(rig
     assert not (await rig.actuator().observe(FLEET, rig.offer)).unavailable
 
 
-async def test_an_unknown_outcome_that_is_no_longer_wanted_is_not_asked_for_again(rig_of: RigMaker) -> None:
-    rig = rig_of()
+async def test_an_unknown_outcome_that_is_no_longer_wanted_is_not_asked_for_again(buyer_of: RigMaker) -> None:
+    rig = buyer_of()
     rig.lose_purchase_replies(True)
     await rig.actuator().apply(FLEET, rig.offer, 3)
     rig.lose_purchase_replies(False)
@@ -213,8 +243,8 @@ async def test_an_unknown_outcome_that_is_no_longer_wanted_is_not_asked_for_agai
     assert rig.held() == {"pending": 1}
 
 
-async def test_a_lagging_listing_never_buys_twice(rig_of: RigMaker) -> None:
-    rig = rig_of()
+async def test_a_lagging_listing_never_buys_twice(buyer_of: RigMaker) -> None:
+    rig = buyer_of()
     for _ in range(20):
         await rig.actuator().apply(FLEET, rig.offer, 3)
         rig.advance(LAG_SECONDS / 5)
@@ -222,8 +252,8 @@ async def test_a_lagging_listing_never_buys_twice(rig_of: RigMaker) -> None:
     assert rig.purchases() == 1
 
 
-async def test_replicas_that_failed_to_start_are_given_back_and_replaced(rig_of: RigMaker) -> None:
-    rig = rig_of(start_failure_share=1.0)
+async def test_replicas_that_failed_to_start_are_given_back_and_replaced(buyer_of: RigMaker) -> None:
+    rig = buyer_of(start_failure_share=1.0)
     await rig.actuator().apply(FLEET, rig.offer, 2)
     rig.advance(LEAD_SECONDS + LAG_SECONDS)
     assert await counted(rig) == (0, 0)
@@ -245,8 +275,8 @@ async def test_replicas_that_no_intent_knows_are_adopted(rig_of: RigMaker) -> No
     assert rig.held() == {"pending": 3}
 
 
-async def test_two_fleets_do_not_see_each_other(rig_of: RigMaker) -> None:
-    rig = rig_of()
+async def test_two_fleets_do_not_see_each_other(buyer_of: RigMaker) -> None:
+    rig = buyer_of()
     await rig.actuator().apply(FLEET, rig.offer, 2)
     await rig.actuator().apply("other", rig.offer, 1)
     rig.advance(LAG_SECONDS + 1)

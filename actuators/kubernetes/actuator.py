@@ -1,0 +1,258 @@
+"""The actuator of a workload on Kubernetes: makes the number in its scale subresource be the target, and says what its pods amount to.
+
+Owns the order of the steps: what is there, who else writes it, how much may change now, which replicas go, then one write.
+It decides no number; where it does less than it was told it says why. `scaling` writes, `cluster` observes, the rest is pure.
+
+     target ─▶ lots ─▶ contested? ─ yield ─▶ Skipped(who)
+                          │ nobody, warn, takeOver
+              grow ◀──────┴──────▶ shrink
+       no more than the pool         no more than disruption budgets let go
+                │                    cheapest replicas marked, waited for while they work, as long as the grace lasts
+                └────────▶ write ◀───┘   409: read again, from the top
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from actuators.api import Applied, Failed, IntentConflict, IntentStore, Result, Skipped, failed
+from actuators.kubernetes.api_server import Resource
+from actuators.kubernetes.cluster import Cluster
+from actuators.kubernetes.disruption import allowed
+from actuators.kubernetes.drain import Drain
+from actuators.kubernetes.errors import Conflict, NotFound
+from actuators.kubernetes.mirror import Mirror
+from actuators.kubernetes.nodes import ALL, Inventory, inventory, takes
+from actuators.kubernetes.notices import Notices
+from actuators.kubernetes.options import Target, target_of
+from actuators.kubernetes.pods import Pod, PodState
+from actuators.kubernetes.scaling import Scaling
+from actuators.kubernetes.shrink import leaving
+from actuators.kubernetes.status import Census, census, census_of_status, pool_status
+from actuators.kubernetes.workloads import Workload, contest
+from controlplane.contracts.errors import SupplierError
+from controlplane.contracts.events import PoolStatus, Quote
+from controlplane.contracts.fleet import Offer
+
+TRIES = 5
+# A tug-of-war is not won by pulling more often.
+CONTEST_SECONDS = {"warn": 30.0, "takeOver": 5.0}
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is there for one offer now. `contested` names who else writes its number, "" where nobody does."""
+
+    target: Target
+    resource: Resource
+    workload: Workload
+    asked: int
+    pods: tuple[Pod, ...]
+    counted: Census
+    contested: str
+    pool: Inventory | None
+
+
+class KubernetesActuator:
+    """One offer of one fleet; the cluster is shared. Ages of pods are by the API server's clock, as `clock` should be."""
+
+    def __init__(self, cluster: Cluster, store: IntentStore, clock: Callable[[], float] = time.time) -> None:
+        self._cluster, self._store, self._clock = cluster, store, clock
+        self._scalings: dict[tuple[str, str], Scaling] = {}
+        self._contested_unix: dict[tuple[str, str], float] = {}
+        self._drain = Drain(cluster.server, clock)
+        self._notices = Notices(cluster.server, clock)
+
+    async def observe(self, fleet: str, offer: Offer) -> PoolStatus:
+        """Return what the pods amount to, from what the watches said; asks the server only where the number itself changed."""
+        sight = await self._sight(fleet, offer)
+        notes = []
+        yields = bool(sight.contested) and sight.target.on_conflict == "yield"
+        if sight.contested:
+            notes.append(f"{'yields to' if yields else 'contested by'} {sight.contested}")
+        full = sight.pool is not None and sight.pool.room <= 0 and sight.asked < offer.max_replicas
+        if sight.pool is not None and (full or sight.counted.unschedulable):
+            notes.append(f"pool: {sight.pool}")
+        return pool_status(fleet, offer, sight.counted, self._clock(), notes=notes, unavailable=yields or full)
+
+    async def apply(self, fleet: str, offer: Offer, target: int) -> Result:
+        """Make the number be the target, as far as pool, budgets and others allow."""
+        try:
+            for _ in range(TRIES):
+                try:
+                    return await self._apply(fleet, offer, target)
+                except Conflict as conflict:
+                    last = conflict
+                    await self._read_again(fleet, offer)
+            return failed(last)
+        except IntentConflict:
+            return Skipped("somebody else is scaling for this offer: observe again")
+        except SupplierError as error:
+            return failed(error)
+
+    async def changed(self, fleet: str, offer: Offer) -> None:
+        """Return once something about the offer's object, its pods or the nodes has changed, or a drain is worth another look."""
+        try:
+            sight = await self._sight(fleet, offer)
+        except SupplierError:
+            await asyncio.Event().wait()
+            return
+        woken = asyncio.Event()
+        spec = target_of(offer)
+        pods, workloads = await self._cluster.pods(spec.namespace), await self._cluster.workloads(sight.resource, spec.namespace)
+        key = _pod_key(spec.namespace, self._scaling(fleet, offer))
+        with workloads.listening(f"{spec.namespace}/{spec.name}", woken.set), pods.listening(key, woken.set):
+            await woken.wait()
+
+    async def quote(self, offer: Offer) -> Quote | None:
+        """Return None: what a replica costs the policy says."""
+        return None
+
+    async def close(self) -> None:
+        """Keep the cluster open: others look through it; who made it closes it."""
+
+    async def _apply(self, fleet: str, offer: Offer, target: int) -> Result:
+        sight = await self._sight(fleet, offer)
+        wanted = in_lots(sight.asked, target, offer.replicas_per_lot)
+        if sight.workload.controller:
+            return Failed(f"{sight.target} is controlled by {sight.workload.controller}: scale that instead", retryable=False)
+        if sight.counted.stuck and target == sight.asked - sight.counted.stuck:
+            return Skipped(f"{sight.counted.stuck} that cannot serve now stay asked for: {'; '.join(sight.counted.reasons)}")
+        if wanted == sight.asked:
+            missing = f"{abs(target - wanted)} are less than a lot of {offer.replicas_per_lot}" if target != wanted else "already there"
+            return Skipped(missing)
+        if sight.contested and (refusal := self._contest(fleet, offer, sight)):
+            return refusal
+        if wanted > sight.asked:
+            return await self._grow(fleet, offer, sight, wanted)
+        return await self._shrink(fleet, offer, sight, wanted)
+
+    async def _grow(self, fleet: str, offer: Offer, sight: Sight, wanted: int) -> Result:
+        reason = _contested(sight)
+        if sight.pool is not None and sight.pool.room < wanted - sight.asked:
+            room = sight.pool.room // offer.replicas_per_lot * offer.replicas_per_lot
+            short = f"{wanted - sight.asked - room} fewer than asked for: the pool has {sight.pool}"
+            if room <= 0:
+                return Failed(short, retryable=False, unavailable=True)
+            wanted, reason = sight.asked + room, "; ".join(filter(None, (reason, short)))
+        return await self._write(fleet, offer, sight, wanted, reason)
+
+    async def _shrink(self, fleet: str, offer: Offer, sight: Sight, wanted: int) -> Result:
+        lot, reason = offer.replicas_per_lot, _contested(sight)
+        idle = max(sight.asked - sight.counted.ready, 0)
+        budgets = await self._cluster.budgets(sight.target.namespace)
+        ready = [pod for pod in sight.pods if pod.state is PodState.READY]
+        most, budget = allowed(budgets.find(sight.target.namespace), ready) if budgets is not None else (None, "")
+        if most is not None and sight.asked - wanted > idle + most:
+            kept = in_lots(sight.asked, sight.asked - idle - most, lot) - wanted
+            short = f"{kept} kept for now: PodDisruptionBudget {budget} lets {most} go"
+            wanted, reason = wanted + kept, "; ".join(filter(None, (reason, short)))
+            if wanted >= sight.asked:
+                return Skipped(short)
+        pods = sight.pods
+        # What has no pod yet goes without one.
+        count = max(sum(pod.is_counted for pod in pods) - wanted, 0)
+        going = leaving(pods, count, await self._held(sight))
+        waits = await self._drain.begin(going, sight.target)
+        if waits:
+            return Skipped(waits)
+        return await self._write(fleet, offer, sight, wanted, reason)
+
+    async def _write(self, fleet: str, offer: Offer, sight: Sight, wanted: int, reason: str) -> Applied:
+        await self._scaling(fleet, offer).write(sight.resource, sight.workload, wanted, self._clock())
+        said = f"scaled from {sight.asked} to {wanted} for fleet {fleet}, offer {offer.name}" + (f"; {reason}" if reason else "")
+        await self._notices.say(sight.resource, sight.target, sight.workload, "Scaled", said)
+        return Applied(wanted - sight.asked, reason=reason)
+
+    def _contest(self, fleet: str, offer: Offer, sight: Sight) -> Result | None:
+        """Return what to answer instead of writing, None where the policy says to write over the other."""
+        who = f"{sight.contested} wrote {sight.asked}"
+        if sight.target.on_conflict == "yield":
+            return Skipped(f"yields: {who}")
+        now, pause = self._clock(), CONTEST_SECONDS[sight.target.on_conflict]
+        if now - self._contested_unix.get((fleet, offer.name), float("-inf")) < pause:
+            return Skipped(f"{who}; it is written over every {pause:g} s at most")
+        self._contested_unix[fleet, offer.name] = now
+        log.warning("somebody else scales this too", fleet=fleet, offer=offer.name, object=str(sight.target), who=sight.contested)
+        return None
+
+    async def _sight(self, fleet: str, offer: Offer) -> Sight:
+        target, scaling = target_of(offer), self._scaling(fleet, offer)
+        resource = await self._cluster.server.resource(target.api_version, target.kind)
+        if not resource.has_scale:
+            raise NotFound(f"{target.api_version} {target.kind} has no scale subresource", 404)
+        workload = await self._workload(resource, target)
+        asked = await scaling.replicas(resource, workload)
+        nodes = await self._cluster.nodes()
+        pods: tuple[Pod, ...] = ()
+        if scaling.selector is None:
+            counted = census_of_status(asked, workload.ready_replicas or 0)
+        else:
+            pods = await self._pods(target.namespace, scaling)
+            names = frozenset(node.name for node in nodes.all()) if nodes is not None else None
+            counted = census(asked, pods, names)
+        contested = contest(workload, asked, await scaling.written())
+        return Sight(target, resource, workload, asked, pods, counted, contested, await self._pool(offer, target, workload))
+
+    async def _workload(self, resource: Resource, target: Target) -> Workload:
+        mirror = await self._cluster.workloads(resource, target.namespace)
+        found = next(iter(mirror.find(f"{target.namespace}/{target.name}")), None)
+        if found is None:
+            raise NotFound(f"there is no {target}", 404)
+        return found
+
+    async def _pods(self, namespace: str, scaling: Scaling) -> tuple[Pod, ...]:
+        selector = scaling.selector
+        mirror = await self._cluster.pods(namespace)
+        if selector is None:
+            return ()
+        return tuple(pod for pod in mirror.find(_pod_key(namespace, scaling, mirror)) if selector.matches(pod.labels))
+
+    async def _pool(self, offer: Offer, target: Target, workload: Workload) -> Inventory | None:
+        """Return what the offer's nodes hold; None where its pool grows, or where nodes or other namespaces' pods cannot be seen."""
+        nodes = await self._cluster.nodes() if target.is_fixed_pool else None
+        gpus = workload.gpus if workload.gpus is not None else offer.accelerators_per_replica
+        if nodes is None or not gpus or not self._cluster.sees_all_pods():
+            return None
+        labels = target.node_labels if target.node_labels is not None else workload.node_labels
+        mine = [node for node in nodes.find(ALL) if takes(node, labels, workload.tolerations)]
+        pods = await self._cluster.pods(target.namespace)
+        return inventory(mine, {node.name: tuple(pods.find(f"node/{node.name}")) for node in mine}, gpus)
+
+    async def _held(self, sight: Sight) -> dict[str, int]:
+        mirror = await self._cluster.pods(sight.target.namespace)
+        nodes = {pod.node for pod in sight.pods if pod.node}
+        return {node: sum(pod.gpus for pod in mirror.find(f"node/{node}") if pod.state is not PodState.FINISHED) for node in nodes}
+
+    async def _read_again(self, fleet: str, offer: Offer) -> None:
+        """Read the object itself, as the watch may lag behind."""
+        target = target_of(offer)
+        resource = await self._cluster.server.resource(target.api_version, target.kind)
+        raw = await self._cluster.server.get(resource, target.namespace, target.name)
+        (await self._cluster.workloads(resource, target.namespace)).keep(raw)
+        self._scaling(fleet, offer).forget()
+
+    def _scaling(self, fleet: str, offer: Offer) -> Scaling:
+        return self._scalings.setdefault((fleet, offer.name), Scaling(self._cluster.server, self._store, fleet, offer.name))
+
+
+def in_lots(asked: int, target: int, lot: int) -> int:
+    """Return the number nearest to the target, not beyond it, that is whole lots away from what is asked for; 10 from 0 in fours is 8."""
+    steps = abs(target - asked) // lot * lot
+    return asked + steps if target > asked else asked - steps
+
+
+def _contested(sight: Sight) -> str:
+    return f"written over {sight.contested}, who wrote {sight.asked}" if sight.contested else ""
+
+
+def _pod_key(namespace: str, scaling: Scaling, mirror: Mirror[Pod] | None = None) -> str:
+    """Return what the offer's pods are looked up by: the rarest label that its selector wants, else the namespace."""
+    labels = scaling.selector.labels if scaling.selector is not None else ()
+    keys = [f"{namespace}/{label}" for label in labels] or [namespace]
+    return min(keys, key=mirror.count) if mirror is not None else keys[0]

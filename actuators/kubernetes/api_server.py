@@ -1,0 +1,238 @@
+"""One API server over HTTP: signing in, typed errors, waiting when it asks for patience, discovery of kinds, counting of calls.
+
+Owns the connection; it must not know a fleet. Who we are comes from a kubeconfig context, or from the pod's own service account.
+`mirror` lists and watches through it, `actuator` patches.
+"""
+
+import asyncio
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import client as untyped_client
+from kubernetes.aio import config as untyped_config
+
+from actuators.kubernetes.errors import Busy, Gone, NotFound, Request, error_of
+from controlplane.contracts.errors import SupplierUnavailable
+
+FIELD_MANAGER = "tidegate"
+TIMEOUT_SECONDS = 10.0
+# Together with the time-outs this stays below the time that one attempt of the actuator has.
+PATIENCE_SECONDS = 8.0
+FIRST_PAUSE_SECONDS = 0.2
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+Json = dict[str, Any]
+# The official client comes without types.
+client: Any = untyped_client
+config: Any = untyped_config
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind as discovery tells of it. `path` is that of its group and version, such as `/apis/apps/v1`."""
+
+    path: str
+    plural: str
+    kind: str
+    is_namespaced: bool = True
+    has_scale: bool = False
+
+    @property
+    def group(self) -> str:
+        """The API group, "" for the core."""
+        return self.path.split("/")[2] if self.path.startswith("/apis/") else ""
+
+    @property
+    def name(self) -> str:
+        """The name in RBAC's words, such as `deployments.apps`."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    def url(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """Return the path of all objects, of those in a namespace, or of one and its subresource."""
+        parts = [self.path, *(["namespaces", namespace] if namespace else []), self.plural, name, subresource]
+        return "/".join(part for part in parts if part)
+
+
+PODS = Resource("/api/v1", "pods", "Pod")
+NODES = Resource("/api/v1", "nodes", "Node", is_namespaced=False)
+EVENTS = Resource("/api/v1", "events", "Event")
+
+
+class ApiServer:
+    """A connection to one cluster, signed in on first use. `calls` counts requests by verb and resource.
+
+    `context` None is the pod's own cluster, outside a pod the kubeconfig's current context. `patience_seconds` is how long one question
+    may be asked again while the server is busy.
+    """
+
+    def __init__(self, context: str | None = None, kubeconfig: Path | None = None, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self._context, self._kubeconfig, self._patience_seconds = context, kubeconfig, patience_seconds
+        self._client: Any = None
+        self._signing_in, self._discovering = asyncio.Lock(), asyncio.Lock()
+        self._resources: dict[tuple[str, str], Resource] = {}
+        self._version: tuple[int, int] | None = None
+        self._not_before = 0.0
+        self.calls: Counter[tuple[str, str]] = Counter()
+
+    async def get(self, resource: Resource, namespace: str = "", name: str = "", subresource: str = "", **query: str) -> Json:
+        """Return one object, or a list."""
+        verb = "get" if name else "list"
+        return await self._asked(verb, "GET", resource, (namespace, name, subresource), query)
+
+    async def patch(self, resource: Resource, target: tuple[str, str, str], body: Json, content: str, **query: str) -> Json:
+        """Change one object (namespace, name, subresource) as field manager `tidegate`."""
+        return await self._asked("patch", "PATCH", resource, target, {"fieldManager": FIELD_MANAGER, **query}, body, content)
+
+    async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
+        """Create an object."""
+        return await self._asked("create", "POST", resource, (namespace, "", ""), {"fieldManager": FIELD_MANAGER}, body)
+
+    async def resource(self, api_version: str, kind: str) -> Resource:
+        """Return what discovery says about a kind; NotFound where the cluster does not have it. What is found is remembered."""
+        async with self._discovering:
+            if (api_version, kind) not in self._resources:
+                self._resources[api_version, kind] = await self._discovered(api_version, kind)
+            return self._resources[api_version, kind]
+
+    async def _discovered(self, api_version: str, kind: str) -> Resource:
+        path = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+        listed = await self._patient(Request("discover", api_version), "GET", path)
+        entries = listed.get("resources", [])
+        plain = next((entry for entry in entries if entry["kind"] == kind and "/" not in entry["name"]), None)
+        if plain is None:
+            raise NotFound(f"{api_version} has no kind {kind} in this cluster", 404)
+        has_scale = any(entry["name"] == f"{plain['name']}/scale" for entry in entries)
+        return Resource(path, plain["name"], kind, bool(plain["namespaced"]), has_scale)
+
+    async def version(self) -> tuple[int, int]:
+        """Return the server's version, such as (1, 31)."""
+        async with self._discovering:
+            if self._version is None:
+                said = await self._patient(Request("get", "version"), "GET", "/version")
+                self._version = int(said["major"]), int("".join(c for c in said["minor"] if c.isdigit()))
+            return self._version
+
+    async def watch(self, resource: Resource, namespace: str, since: str, seconds: int) -> AsyncIterator[Json]:
+        """Yield watch events from a resource version on, until the server ends it; Gone where it is too old."""
+        query = {"watch": "1", "resourceVersion": since, "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
+        request = Request("watch", resource.name, namespace)
+        self.calls[request.verb, request.resource] += 1
+        # The server ends it in time; a connection that is dead without saying so is given up a little later.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_SECONDS, sock_read=seconds + TIMEOUT_SECONDS)
+        try:
+            answer = await self._send("GET", resource.url(namespace) + "?" + urlencode(query), None, "", timeout)
+            async with answer:
+                if answer.status != 200:
+                    raise error_of(request, answer.status, await answer.read(), answer.headers.get("Retry-After"))
+                async for line in answer.content:
+                    yield _event(request, line)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise Busy(f"{request}: {_text(error)}") from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    async def _asked(
+        self,
+        verb: str,
+        method: str,
+        resource: Resource,
+        target: tuple[str, str, str],
+        query: Mapping[str, str],
+        body: Json | None = None,
+        content: str = "application/json",
+    ) -> Json:
+        namespace, name, subresource = target
+        request = Request(verb, resource.name + (f"/{subresource}" if subresource else ""), namespace, name)
+        url = resource.url(namespace, name, subresource) + (f"?{urlencode(query)}" if query else "")
+        return await self._patient(request, method, url, body, content)
+
+    async def _patient(self, request: Request, method: str, url: str, body: Json | None = None, content: str = "application/json") -> Json:
+        """Ask, and ask again while the server is busy and there is patience left: what is asked here is safe to repeat.
+
+        When the server says how long to wait, every request of this process waits that long.
+        """
+        give_up, pause = time.monotonic() + self._patience_seconds, FIRST_PAUSE_SECONDS
+        while True:
+            await asyncio.sleep(max(self._not_before - time.monotonic(), 0.0))
+            try:
+                return await self._once(request, method, url, body, content)
+            except Busy as busy:
+                wait = busy.wait_seconds if busy.wait_seconds is not None else pause * random.uniform(0.5, 1.5)
+                if busy.wait_seconds is not None:
+                    self._not_before = max(self._not_before, time.monotonic() + min(wait, self._patience_seconds))
+                if time.monotonic() + wait > give_up:
+                    raise
+                pause *= 2.0
+                await asyncio.sleep(wait)
+
+    async def _once(self, request: Request, method: str, url: str, body: Json | None, content: str) -> Json:
+        self.calls[request.verb, request.resource] += 1
+        try:
+            answer = await self._send(method, url, body, content, aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
+            async with answer:
+                text = await answer.read()
+                if answer.status == 401:
+                    # What signed us in has run out: the next request signs in anew.
+                    await self.close()
+                if answer.status >= 300:
+                    raise error_of(request, answer.status, text, answer.headers.get("Retry-After"))
+                found: Json = json.loads(text)
+                return found
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise Busy(f"{request}: {_text(error)}") from error
+
+    async def _send(self, method: str, url: str, body: Json | None, content: str, timeout: aiohttp.ClientTimeout) -> Any:
+        """Return the answer's stream, as aiohttp gives it."""
+        signed = await self._signed_in()
+        headers = {"Accept": "application/json", "User-Agent": FIELD_MANAGER, **({"Content-Type": content} if body is not None else {})}
+        await signed.update_params_for_auth(headers, [], ["BearerToken"], url, method, body)
+        answer = await signed.rest_client.request(method, signed.configuration.host + url, headers, body, _request_timeout=timeout)
+        return answer.response
+
+    async def _signed_in(self) -> Any:
+        async with self._signing_in:
+            if self._client is None:
+                settings = client.Configuration()
+                try:
+                    await self._load(settings)
+                except (config.ConfigException, OSError) as error:
+                    which = f"context {self._context}" if self._context else "the current context, nor a pod's own cluster"
+                    raise SupplierUnavailable(f"no way to sign in to Kubernetes with {which}: {error}") from error
+                settings.retries = None
+                self._client = client.ApiClient(settings)
+            return self._client
+
+    async def _load(self, settings: Any) -> None:
+        if self._context is None and self._kubeconfig is None:
+            try:
+                config.load_incluster_config(client_configuration=settings)
+            except config.ConfigException:
+                pass
+            else:
+                return
+        where = str(self._kubeconfig) if self._kubeconfig is not None else None
+        await config.load_kube_config(config_file=where, context=self._context, client_configuration=settings, persist_config=False)
+
+
+def _event(request: Request, line: bytes) -> Json:
+    event: Json = json.loads(line)
+    if event["type"] == "ERROR":
+        status = event["object"]
+        raise Gone(str(status)) if status.get("code") == 410 else error_of(request, int(status.get("code") or 500), json.dumps(status))
+    return event
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__} {error}".rstrip()

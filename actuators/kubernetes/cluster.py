@@ -1,0 +1,107 @@
+"""One cluster as all fleets of this process see it: one connection, and one watch per kind, whoever asks.
+
+Owns which mirrors run. A kind is watched in the whole cluster; where that is not allowed, in each namespace that is asked for.
+It must not know an offer; `actuator` reads it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from actuators.kubernetes.api_server import NODES, PATIENCE_SECONDS, PODS, ApiServer, Json, Resource
+from actuators.kubernetes.disruption import Budget, parse_budget
+from actuators.kubernetes.errors import Forbidden, NotFound
+from actuators.kubernetes.mirror import BLIND_SECONDS, Kept, Mirror
+from actuators.kubernetes.nodes import Node, parse_node
+from actuators.kubernetes.pods import Pod, parse_pod
+from actuators.kubernetes.workloads import Workload, parse_workload
+
+log = structlog.get_logger(__name__)
+
+
+class Cluster:
+    """Make it in a running loop; `close` ends its watches. `blind_seconds`: how long without the server before that is said."""
+
+    def __init__(
+        self,
+        context: str | None = None,
+        kubeconfig: Path | None = None,
+        *,
+        blind_seconds: float = BLIND_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        self.server = ApiServer(context, kubeconfig, patience_seconds)
+        self._blind_seconds = blind_seconds
+        self._mirrors: dict[tuple[Resource, str], Mirror[Any]] = {}
+        self._narrow: set[Resource] = set()
+        self._denied: set[Resource] = set()
+
+    async def workloads(self, resource: Resource, namespace: str) -> Mirror[Workload]:
+        """Return the mirror of a scalable kind."""
+        return await self._mirror(resource, namespace, parse_workload)
+
+    async def pods(self, namespace: str) -> Mirror[Pod]:
+        """Return the mirror of pods."""
+        return await self._mirror(PODS, namespace, parse_pod)
+
+    async def nodes(self) -> Mirror[Node] | None:
+        """Return the mirror of nodes, None where we may not see them."""
+        return await self._optional(NODES, "", parse_node)
+
+    async def budgets(self, namespace: str) -> Mirror[Budget] | None:
+        """Return the mirror of PodDisruptionBudgets, None where we may not see them."""
+        try:
+            resource = await self.server.resource("policy/v1", "PodDisruptionBudget")
+        except NotFound:
+            resource = await self.server.resource("policy/v1beta1", "PodDisruptionBudget")
+        return await self._optional(resource, namespace, parse_budget)
+
+    def sees_all_pods(self) -> bool:
+        """Return whether pods are watched in the whole cluster, so that what else holds a node's GPUs is known."""
+        return PODS not in self._narrow
+
+    async def close(self) -> None:
+        """End the watches and the connection."""
+        await asyncio.gather(*(mirror.stop() for mirror in self._mirrors.values()))
+        self._mirrors.clear()
+        await self.server.close()
+
+    async def _optional[T: Kept](self, resource: Resource, namespace: str, parse: Callable[[Json], T]) -> Mirror[T] | None:
+        if resource in self._denied:
+            return None
+        try:
+            return await self._mirror(resource, namespace, parse)
+        except Forbidden as error:
+            log.warning("done without", resource=resource.name, reason=str(error))
+            self._denied.add(resource)
+            return None
+
+    async def _mirror[T: Kept](self, resource: Resource, namespace: str, parse: Callable[[Json], T]) -> Mirror[T]:
+        if resource not in self._narrow:
+            try:
+                return await self._opened(resource, "", parse)
+            except Forbidden as error:
+                if not namespace or not resource.is_namespaced:
+                    raise
+                log.info("watched by namespace", resource=resource.name, reason=str(error))
+                self._narrow.add(resource)
+        return await self._opened(resource, namespace, parse)
+
+    async def _opened[T: Kept](self, resource: Resource, namespace: str, parse: Callable[[Json], T]) -> Mirror[T]:
+        key = (resource, namespace)
+        if key not in self._mirrors:
+            self._mirrors[key] = Mirror(self.server, resource, parse, namespace, blind_seconds=self._blind_seconds)
+            self._mirrors[key].start()
+        mirror: Mirror[T] = self._mirrors[key]
+        try:
+            await mirror.ready()
+        except Forbidden:
+            # Tried anew when it is next asked for: somebody may have bound the role meanwhile.
+            if self._mirrors.get(key) is mirror:
+                del self._mirrors[key]
+            await mirror.stop()
+            raise
+        return mirror

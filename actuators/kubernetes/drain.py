@@ -1,0 +1,61 @@
+"""Replicas that are to go, made to go in the right order and not before their work is done, or their grace is over.
+
+Owns the annotations: what a pod's deletion costs, which a ReplicaSet follows, and since when it drains, which outlives a restart of ours.
+It must not choose them: `shrink` does. Requests in flight are read from the annotation `tidegate.dev/in-flight-requests`, which the
+engine's side-car or its operator keeps; without it a replica counts as idle, and its own termination grace is all it has.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from actuators.kubernetes.api_server import MERGE, PODS, ApiServer
+from actuators.kubernetes.errors import Forbidden, NotFound
+from actuators.kubernetes.options import Target
+from actuators.kubernetes.pods import DELETION_COST, DRAINING_SINCE, Pod
+from actuators.kubernetes.shrink import Leaving
+
+log = structlog.get_logger(__name__)
+
+
+class Drain:
+    """Marks leaving replicas and waits for them; one per actuator."""
+
+    def __init__(self, server: ApiServer, clock: Callable[[], float]) -> None:
+        self._server, self._clock = server, clock
+        self._said_denied = False
+
+    async def begin(self, going: Leaving, target: Target) -> str:
+        """Mark the pods that should go; return what is waited for, "" once they may go."""
+        now = self._clock()
+        waits = going.in_flight > 0 and target.drain_grace_seconds > 0.0
+        fresh = {pod.name for pod in going.pods if pod.draining_since_unix is None} if waits else set()
+        notes: dict[str, dict[str, str | None]] = {}
+        for name, cost in going.costs.items():
+            notes.setdefault(name, {})[DELETION_COST] = None if cost is None else str(cost)
+        for name in fresh:
+            notes.setdefault(name, {})[DRAINING_SINCE] = f"{now:.0f}"
+        await asyncio.gather(*(self._annotate(target.namespace, name, each) for name, each in notes.items()))
+        if not waits:
+            return ""
+        left = max(target.drain_grace_seconds - (now - since(pod, now)) for pod in going.pods if pod.in_flight > 0)
+        if left <= 0.0:
+            return ""
+        return f"draining: {going.in_flight:g} requests in flight on {len(going.pods)} replicas that are to go, for {left:.0f} s at most"
+
+    async def _annotate(self, namespace: str, name: str, notes: Mapping[str, str | None]) -> None:
+        try:
+            await self._server.patch(PODS, (namespace, name, ""), {"metadata": {"annotations": dict(notes)}}, MERGE)
+        except NotFound:
+            return
+        except Forbidden as error:
+            # The order is a kindness: without the right to it replicas go in the order that Kubernetes likes.
+            if not self._said_denied:
+                log.warning("replicas go in no particular order", reason=str(error))
+            self._said_denied = True
+
+
+def since(pod: Pod, now_unix: float) -> float:
+    """Return when a pod began to drain, now where it just did."""
+    return pod.draining_since_unix if pod.draining_since_unix is not None else now_unix

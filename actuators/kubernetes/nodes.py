@@ -1,0 +1,110 @@
+"""The reserved pool as it is: nodes that may take a fleet's replicas, their GPUs, what holds them, and how many replicas still fit.
+
+Pure. Owns what is kept of a node and the counting; it must not place anything: the scheduler does.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from actuators.kubernetes.pods import GPU, Pod, PodState, quantity
+
+ALL = "nodes"
+
+
+@dataclass(frozen=True, slots=True)
+class Taint:
+    """A taint that keeps pods away: its effect is NoSchedule or NoExecute."""
+
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What is kept of a node. `is_usable` is false while it is not ready or cordoned."""
+
+    uid: str
+    name: str
+    labels: Mapping[str, str]
+    gpus: int
+    is_usable: bool
+    taints: tuple[Taint, ...] = ()
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """All together, as there are few."""
+        return frozenset((ALL,))
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The GPUs of the nodes that a fleet may use. `room` is how many more replicas fit, node by node, beside everything placed."""
+
+    nodes: int
+    gpus: int
+    free_gpus: int
+    room: int
+    holders: Mapping[str, int]
+
+    def __str__(self) -> str:
+        """Print as `3 nodes, 24 GPUs, 8 free; held by serving/r1 12, batch/train 4`."""
+        held = ", ".join(f"{name} {gpus}" for name, gpus in sorted(self.holders.items(), key=lambda item: (-item[1], item[0]))[:5])
+        return f"{self.nodes} nodes, {self.gpus} GPUs, {self.free_gpus} free" + (f"; held by {held}" if held else "")
+
+
+def parse_node(raw: Mapping[str, Any]) -> Node:
+    """Return what is kept of a node as the API server sends it."""
+    meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+    ready = next((each["status"] for each in status.get("conditions") or () if each.get("type") == "Ready"), "Unknown")
+    taints = tuple(
+        Taint(each["key"], each.get("value") or "")
+        for each in spec.get("taints") or ()
+        if each.get("effect") in ("NoSchedule", "NoExecute")
+    )
+    gpus = int(quantity((status.get("allocatable") or {}).get(GPU) or "0"))
+    return Node(meta["uid"], meta["name"], meta.get("labels") or {}, gpus, ready == "True" and not spec.get("unschedulable"), taints)
+
+
+def takes(node: Node, labels: Mapping[str, str] | None, tolerations: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a pod with this node selector and these tolerations may go to a node that has GPUs."""
+    if not node.is_usable or node.gpus <= 0 or any(node.labels.get(key) != value for key, value in (labels or {}).items()):
+        return False
+    return all(taint.key == GPU or any(_tolerates(each, taint) for each in tolerations) for taint in node.taints)
+
+
+def _tolerates(toleration: Mapping[str, Any], taint: Taint) -> bool:
+    if toleration.get("effect") not in (None, "", "NoSchedule", "NoExecute"):
+        return False
+    key = toleration.get("key") or ""
+    if toleration.get("operator") == "Exists":
+        return key in ("", taint.key)
+    return key == taint.key and (toleration.get("value") or "") == taint.value
+
+
+def inventory(nodes: Iterable[Node], pods: Mapping[str, Sequence[Pod]], gpus_per_replica: int) -> Inventory:
+    """Return what the nodes hold. `pods` are all pods by the name of their node; those that are being deleted still hold their GPUs.
+
+    Three nodes of 8 GPUs with 4, 8 and 0 in use have room for 1 + 0 + 2 = 3 replicas of 4 GPUs.
+    """
+    count = total = free = room = 0
+    holders: Counter[str] = Counter()
+    for node in nodes:
+        used = 0
+        for pod in pods.get(node.name, ()):
+            if pod.state is not PodState.FINISHED and pod.gpus:
+                used += pod.gpus
+                holders[f"{pod.namespace}/{holder_of(pod)}"] += pod.gpus
+        count, total = count + 1, total + node.gpus
+        free += max(node.gpus - used, 0)
+        room += max(node.gpus - used, 0) // gpus_per_replica if gpus_per_replica > 0 else 0
+    return Inventory(count, total, free, room, holders)
+
+
+def holder_of(pod: Pod) -> str:
+    """Return what a person calls the thing that a pod belongs to: a Deployment's name without the hash of its ReplicaSet."""
+    hashed = pod.labels.get("pod-template-hash")
+    if pod.owner_kind == "ReplicaSet" and hashed and pod.owner.endswith(f"-{hashed}"):
+        return pod.owner[: -len(hashed) - 1]
+    return pod.owner or pod.name

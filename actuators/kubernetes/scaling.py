@@ -1,0 +1,100 @@
+"""The scale subresource of one object: reading it seldom, writing it by server-side apply, and remembering what we wrote.
+
+Owns the calls for one number, and the record of the last write in the store of intents, so that after a restart our own number is
+told from another's. It must not choose a number, nor what to do about a conflict: `actuator` does.
+"""
+
+from dataclasses import replace
+
+from actuators.api import Intent, IntentStore
+from actuators.kubernetes.api_server import APPLY, MERGE, ApiServer, Json, Resource
+from actuators.kubernetes.errors import Conflict, Refused
+from actuators.kubernetes.selectors import Selector, parse_selector
+from actuators.kubernetes.workloads import Workload, Written
+from controlplane.contracts.errors import SupplierError
+
+ASKED, WRITTEN = "asked", "written"
+# Servers before 1.22 drop the connection when a custom resource's scale is applied to.
+APPLIES_TO_CUSTOM_SCALE = (1, 22)
+
+
+class Scaling:
+    """One fleet's offer on one object. What is remembered here only saves calls."""
+
+    def __init__(self, server: ApiServer, store: IntentStore, fleet: str, offer: str) -> None:
+        self._server, self._store, self._fleet, self._offer = server, store, fleet, offer
+        self._read: tuple[str, int | str] = ("", -1)
+        self._replicas = 0
+        self._selector: Selector | None = None
+        self._intent: Intent | None = None
+
+    async def replicas(self, resource: Resource, workload: Workload) -> int:
+        """Return the number that the scale asks for; read from the server when the object's spec has changed since."""
+        if self._read != self._seen(workload):
+            self._take(workload, await self._server.get(resource, workload.namespace, workload.name, "scale"))
+        return self._replicas
+
+    @property
+    def selector(self) -> Selector | None:
+        """What the replicas' pods are found by, None where the kind does not say."""
+        return self._selector
+
+    def forget(self) -> None:
+        """Read the scale anew when it is next asked for."""
+        self._read = ("", -1)
+
+    async def written(self) -> Written | None:
+        """Return what we wrote last, None if we never did."""
+        if self._intent is None:
+            self._intent = await self._store.latest(self._fleet, self._offer)
+        last = self._intent
+        if last is None or last.before is None or not last.replicas:
+            return None
+        return Written(last.replicas[0], last.before, last.count, last.state == WRITTEN, last.opened_unix)
+
+    async def write(self, resource: Resource, workload: Workload, replicas: int, now_unix: float) -> None:
+        """Set the number; Conflict where the object is no longer the one that was read. Recorded before it is asked, and after."""
+        before = self._replicas
+        last = self._intent
+        number, revision = (last.number + 1, last.revision) if last is not None else (1, 0)
+        asked = Intent(
+            self._fleet, self._offer, number, replicas, ASKED, revision, opened_unix=now_unix, replicas=(workload.uid,), before=before
+        )
+        self._intent = None
+        self._intent = await self._store.put(asked)
+        try:
+            scale = await self._patched(resource, workload, replicas)
+        except (Conflict, Refused) as error:
+            # Surely not written: what is there is what was there.
+            await self._record(replace(self._intent, count=before, state=WRITTEN, reason=str(error)))
+            raise
+        except SupplierError:
+            self.forget()
+            raise
+        self._read = (workload.uid, -1)
+        self._replicas = int((scale.get("spec") or {}).get("replicas") or 0)
+        await self._record(replace(self._intent, state=WRITTEN))
+
+    async def _record(self, intent: Intent) -> None:
+        self._intent = None
+        self._intent = await self._store.put(intent)
+
+    async def _patched(self, resource: Resource, workload: Workload, replicas: int) -> Json:
+        meta = {"name": workload.name, "namespace": workload.namespace, "resourceVersion": workload.version}
+        body: Json = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": meta, "spec": {"replicas": replicas}}
+        target = (workload.namespace, workload.name, "scale")
+        is_built_in = resource.group in ("apps", "")
+        if is_built_in or await self._server.version() >= APPLIES_TO_CUSTOM_SCALE:
+            # Forced, as the policy has been asked already, and nobody can have come between: the resource version says so.
+            return await self._server.patch(resource, target, body, APPLY, force="true")
+        return await self._server.patch(resource, target, {"metadata": {"resourceVersion": workload.version}, "spec": body["spec"]}, MERGE)
+
+    def _take(self, workload: Workload, scale: Json) -> None:
+        self._replicas = int((scale.get("spec") or {}).get("replicas") or 0)
+        text = (scale.get("status") or {}).get("selector") or ""
+        self._selector = parse_selector(text) if text else None
+        self._read = self._seen(workload)
+
+    def _seen(self, workload: Workload) -> tuple[str, int | str]:
+        """Return what the scale is good for: the object's spec, and every change while the kind does not say how to find its pods."""
+        return workload.uid, workload.generation if self._selector is not None else workload.version

@@ -1,0 +1,80 @@
+"""Which replicas go when a workload shrinks, so that it costs least: what does not serve, then whole nodes, the idle, the young.
+
+Pure. Owns the order and the deletion costs that make a ReplicaSet follow it; `actuator` writes them before it lowers the number.
+Only a ReplicaSet asks for costs (since Kubernetes 1.22): a StatefulSet and a LeaderWorkerSet always drop the highest ordinal.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from actuators.kubernetes.pods import Pod, PodState
+
+# The order in which what is not serving goes; all of it before anything that is.
+IDLE = {PodState.FAILED: 0, PodState.UNSCHEDULABLE: 1, PodState.WAITING: 2, PodState.STARTING: 3, PodState.READY: 4}
+# A pod without the annotation costs 0: those that go must cost less, and are told apart from what a person may have set.
+CHEAPEST = -10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """The pods that should go, the cheapest first, and the annotations to write so that they do: cost by pod name, None to remove it."""
+
+    pods: tuple[Pod, ...]
+    costs: Mapping[str, int | None]
+
+    @property
+    def in_flight(self) -> float:
+        """Requests that the leaving replicas still work on."""
+        return sum(pod.in_flight for pod in self.pods)
+
+
+def leaving(pods: Sequence[Pod], count: int, gpus_held_on: Mapping[str, int]) -> Leaving:
+    """Return which `count` of a workload's replicas go. `gpus_held_on` are all GPUs in use by node, other workloads' included.
+
+    A node whose GPUs are all of leaving replicas can be given back, so nodes are emptied one after the other, those with the least
+    held by others first; a node that would be emptied only in part comes after those that can be emptied whole.
+    """
+    counted = sorted((pod for pod in pods if pod.is_counted), key=_by_cost)
+    chosen = [pod for pod in counted if pod.state is not PodState.READY][:count]
+    ready = [pod for pod in counted if pod.state is PodState.READY]
+    chosen += _by_node(ready, count - len(chosen), gpus_held_on)
+    if not all(pod.owner_kind == "ReplicaSet" for pod in counted):
+        return Leaving(tuple(chosen), {})
+    costs: dict[str, int | None] = {}
+    for rank, pod in enumerate(chosen):
+        if pod.deletion_cost != CHEAPEST + rank:
+            costs[pod.name] = CHEAPEST + rank
+    names = {pod.name for pod in chosen}
+    stale = [pod for pod in counted if pod.name not in names and is_ours(pod.deletion_cost)]
+    return Leaving(tuple(chosen), costs | {pod.name: None for pod in stale})
+
+
+def is_ours(cost: int | None) -> bool:
+    """Return whether a deletion cost is one that we wrote."""
+    return cost is not None and CHEAPEST <= cost < CHEAPEST // 2
+
+
+def _by_cost(pod: Pod) -> tuple[int, float, float, str]:
+    """Order by what is lost: the state, the requests in flight, and the warmth of an old replica's cache."""
+    return IDLE[pod.state], pod.in_flight, -pod.created_unix, pod.name
+
+
+def _by_node(ready: Sequence[Pod], count: int, gpus_held_on: Mapping[str, int]) -> list[Pod]:
+    if count <= 0:
+        return []
+    nodes: dict[str, list[Pod]] = {}
+    for pod in ready:
+        nodes.setdefault(pod.node, []).append(pod)
+
+    def order(node: str) -> tuple[int, float, int, str]:
+        others = gpus_held_on.get(node, 0) - sum(pod.gpus for pod in nodes[node])
+        return max(others, 0), sum(pod.in_flight for pod in nodes[node]), len(nodes[node]), node
+
+    chosen: list[Pod] = []
+    partly: list[Pod] = []
+    for node in sorted(nodes, key=order):
+        if len(chosen) + len(nodes[node]) <= count and order(node)[0] == 0:
+            chosen += nodes[node]
+        else:
+            partly += nodes[node]
+    return chosen + sorted(partly, key=_by_cost)[: count - len(chosen)]

@@ -1,0 +1,123 @@
+"""A scaled object, and who else writes its number of replicas: from what we wrote last, and from `metadata.managedFields`.
+
+Pure. Owns what is kept of a workload and the reading of a conflict; what to do about one is the policy's, and `actuator` does it.
+Servers before 1.22 keep no record of who used the scale subresource, so the number itself is compared first, and names come after.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from actuators.kubernetes.pods import gpus_of, unix_of
+
+MANAGER = "tidegate"
+# Whoever owned the number before our last write is not who changed it since.
+CLOCKS_APART_SECONDS = 2.0
+# The controllers' own process writes a workload's replicas only as a HorizontalPodAutoscaler.
+AUTOSCALERS = {"kube-controller-manager": "a HorizontalPodAutoscaler", "keda-operator": "KEDA", "keda": "KEDA"}
+TEMPLATES = (("template",), ("leaderWorkerTemplate", "leaderTemplate"), ("leaderWorkerTemplate", "workerTemplate"), ("podTemplate",))
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A field manager that owns the number of replicas."""
+
+    manager: str
+    time: str
+    subresource: str = ""
+
+    def __str__(self) -> str:
+        """Print as `a HorizontalPodAutoscaler (kube-controller-manager)` or `kubectl-edit`."""
+        known = AUTOSCALERS.get(self.manager)
+        return f"{known} ({self.manager})" if known else self.manager
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What is kept of a scaled object. `owners` are the field managers of its replicas, newest first; `controller` owns the object.
+
+    `gpus` are those of one replica's pod, None where the kind keeps its template elsewhere; `node_labels` is the template's selector.
+    `ready_replicas` is the status's word, None without one.
+    """
+
+    uid: str
+    namespace: str
+    name: str
+    version: str
+    generation: int
+    owners: tuple[Owner, ...] = ()
+    controller: str = ""
+    gpus: int | None = None
+    node_labels: Mapping[str, str] | None = None
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    ready_replicas: int | None = None
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """By namespace and name."""
+        return frozenset((f"{self.namespace}/{self.name}",))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What we wrote last, and when: from how many replicas to how many. `is_sure` is false while nobody knows whether it arrived."""
+
+    uid: str
+    before: int
+    after: int
+    is_sure: bool
+    at_unix: float = 0.0
+
+
+def parse_workload(raw: Mapping[str, Any]) -> Workload:
+    """Return what is kept of a workload as the API server sends it, whatever its kind."""
+    meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+    template = next((found for path in TEMPLATES if (found := _at(spec, path))), None)
+    pod = (template or {}).get("spec") or {}
+    controller: Mapping[str, Any] = next((each for each in meta.get("ownerReferences") or () if each.get("controller")), {})
+    ready = status.get("readyReplicas", status.get("availableReplicas"))
+    return Workload(
+        uid=meta["uid"],
+        namespace=meta.get("namespace", ""),
+        name=meta["name"],
+        version=meta["resourceVersion"],
+        generation=int(meta.get("generation") or 0),
+        owners=replica_owners(meta.get("managedFields") or ()),
+        controller=f"{controller['kind']} {controller['name']}" if controller else "",
+        gpus=gpus_of(pod) if template else None,
+        node_labels=pod.get("nodeSelector") if template else None,
+        tolerations=tuple(pod.get("tolerations") or ()),
+        ready_replicas=int(ready) if ready is not None else None,
+    )
+
+
+def replica_owners(entries: Sequence[Mapping[str, Any]]) -> tuple[Owner, ...]:
+    """Return who owns the number of replicas according to `managedFields`, the newest first."""
+    owners = [
+        Owner(entry.get("manager", "?"), entry.get("time") or "", entry.get("subresource") or "")
+        for entry in entries
+        if "f:replicas" in ((entry.get("fieldsV1") or {}).get("f:spec") or {}) or entry.get("subresource") == "scale"
+    ]
+    return tuple(sorted(owners, key=lambda owner: owner.time, reverse=True))
+
+
+def contest(workload: Workload, replicas: int, written: Written | None) -> str:
+    """Return who else writes the number of replicas, "" where nobody does.
+
+    What somebody wrote before we first did is taken over without a word, as the policy names the workload, unless it is an autoscaler,
+    which would go on writing.
+    """
+    others = [owner for owner in workload.owners if owner.manager != MANAGER]
+    if written is None or written.uid != workload.uid:
+        return str(next((owner for owner in others if owner.manager in AUTOSCALERS), ""))
+    if replicas == written.after or (not written.is_sure and replicas == written.before):
+        return ""
+    later = [owner for owner in others if owner.time and unix_of(owner.time) >= written.at_unix - CLOCKS_APART_SECONDS]
+    return str(later[0]) if later else "somebody through the scale subresource"
+
+
+def _at(tree: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any] | None:
+    found: Any = tree
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else None
