@@ -6,7 +6,7 @@ It reads the compiled fleet, so that prices and capacities are per unit of work.
 
 from collections.abc import Iterator
 
-from controlplane.contracts.fleet import Fleet, Mode, Offer, Tier
+from controlplane.contracts.fleet import Drain, Fleet, Mode, Offer, Tier
 from controlplane.contracts.units import MILLION, SECONDS_PER_HOUR, format_duration
 from policies.compile import offer_blocks
 from policies.problems import Finding, Path, Severity
@@ -81,6 +81,14 @@ def _about_budget(fleet: Fleet) -> Iterator[tuple[Path, str]]:
         if limit < floor * hours:
             message = f"is below the floor's cost, {floor * hours:.2f} USD; was the floor meant? The budget covers burst and spill only"
             yield (*path, key), message
+    for index, window in enumerate(budget.windows):
+        if window.usd_per_hour is not None and budget.usd_per_hour is not None and window.usd_per_hour >= budget.usd_per_hour:
+            message = (
+                f"is no tighter than the budget's usdPerHour, {budget.usd_per_hour:g}, which holds in the window too; raise that instead"
+            )
+            yield (*path, "windows", index, "usdPerHour"), message
+    if budget.windows and budget.usd_per_hour is None and budget.usd_per_day is None:
+        yield (*path, "windows"), "leave the hours outside them without any limit; give the budget a usdPerHour or usdPerDay as well"
     if budget.usd_per_hour and budget.usd_per_day and budget.usd_per_day < budget.usd_per_hour:
         yield (*path, "usdPerDay"), f"is below usdPerHour, {budget.usd_per_hour:g}: a day's money would be gone within the hour"
 
@@ -124,6 +132,8 @@ def _about_the_rest(policy: FleetPolicy, fleet: Fleet, paths: dict[str, Path]) -
             yield path, "has neither usdPerReplicaHour nor usdPerReplicaHourCeiling: nothing is bought until a quote comes; give a ceiling"
         if fleet.guard.mode is Mode.ACT and offer.actuator == "none":
             yield path, "has no actuator: mode act leaves it as it is; add kubernetes, aws, market or simulated"
+    if fleet.guard.drain is not Drain.NONE:
+        yield ("spec", "guard", "drain"), "is on: what it names is given back, nothing of it is bought, and no alert or minimum holds it up"
     total = fleet.guard.max_total_replicas
     least = sum(offer.min_replicas for offer in fleet.offers)
     if total is not None and total < least:

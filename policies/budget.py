@@ -1,4 +1,4 @@
-"""Hard limits on money: what is rented and what is spilled stay within USD per hour and USD per day, and never fail open.
+"""Hard limits on money: what is rented and what is spilled stay within USD per hour, day and window, and never fail open.
 
 Owns what a target commits to, which replicas give way, and the spill allowance that is left. Prices are never guessed low: an unknown
 price counts as its ceiling, and without one as more than any budget. Go on to `policies.guard` for the other bounds.
@@ -14,6 +14,7 @@ from policies.guard import is_frozen
 from policies.moves import by_price, lots_up
 from policies.stabilize import young
 from policies.view import Memory, OfferView, Staged, Targets, View, expiry_seconds
+from policies.windows import limits
 
 SECONDS_PER_HOUR = 3600.0
 SECONDS_PER_DAY = 86400.0
@@ -42,20 +43,19 @@ def burst_usd_per_hour(targets: Targets, view: View) -> float:
 
 
 def within_budget(targets: Targets, view: View, memory: Memory) -> Staged:
-    """Keep what is rented within USD/h and USD/day: new replicas go first, then held ones past their hold, dearest first.
+    """Keep what is rented within USD/h, USD/day and open windows: new replicas go first, then held ones past their hold, dearest first.
 
     A replica that is asked for is charged its minimum hold at once. Replicas within their hold are paid for already, so they stay.
     """
     budget = view.fleet.guard.budget
+    hourly, left = limits(budget, memory.windows, memory.spent_usd_today)
     result = dict(targets)
-    if budget.usd_per_hour is not None:
-        hourly = budget.usd_per_hour
+    if hourly is not None:
         _fit(result, view, memory, lambda: burst_usd_per_hour(result, view) - hourly, price_of, price_of)
-    if budget.usd_per_day is not None:
-        daily = budget.usd_per_day - memory.spent_usd_today
+    if left is not None:
         lasts = _lasts(view, memory)
         asked, kept = partial(_usd_when_asked, lasts=lasts), partial(_usd_when_held, lasts=lasts)
-        _fit(result, view, memory, lambda: committed_usd(result, view, memory) - daily, asked, kept)
+        _fit(result, view, memory, lambda: committed_usd(result, view, memory) - left, asked, kept)
     return result, ((Reason.CLAMPED_TO_BUDGET,) if result != targets else ())
 
 
@@ -120,18 +120,17 @@ def _usd_of_holds(seen: OfferView, view: View, memory: Memory) -> float:
 
 def spill_limit(targets: Targets, view: View, memory: Memory) -> float:
     """Return the highest rate that spill may have, work per second: the offer's limit and what the budgets leave beside the targets."""
-    spill, budget = view.fleet.spill, view.fleet.guard.budget
+    spill = view.fleet.spill
     if spill is None:
         return 0.0
     rate = spill.max_per_second if spill.max_per_second is not None else inf
     if spill.usd_per_unit <= 0.0:
         return rate
-    if budget.usd_per_hour is not None:
-        left = max(budget.usd_per_hour - burst_usd_per_hour(targets, view), 0.0)
-        rate = min(rate, left / (spill.usd_per_unit * SECONDS_PER_HOUR))
-    if budget.usd_per_day is not None:
-        left = max(budget.usd_per_day - memory.spent_usd_today - committed_usd(targets, view, memory), 0.0)
-        rate = min(rate, left / (spill.usd_per_unit * _lasts(view, memory)))
+    hourly, left = limits(view.fleet.guard.budget, memory.windows, memory.spent_usd_today)
+    if hourly is not None:
+        rate = min(rate, max(hourly - burst_usd_per_hour(targets, view), 0.0) / (spill.usd_per_unit * SECONDS_PER_HOUR))
+    if left is not None:
+        rate = min(rate, max(left - committed_usd(targets, view, memory), 0.0) / (spill.usd_per_unit * _lasts(view, memory)))
     return rate
 
 

@@ -17,7 +17,7 @@ QUOTING_ACTUATORS = ("aws", "market", "simulated")
 
 def check_tree(tree: object) -> list[Finding]:
     """Return every disagreement between fields of one document."""
-    return [*_check_demand(tree), *_check_offers(tree), *_check_names(tree), *_check_launches(tree)]
+    return [*_check_demand(tree), *_check_offers(tree), *_check_names(tree), *_check_launches(tree), *_check_windows(tree)]
 
 
 def entries(tree: object, tier: Tier) -> list[tuple[Path, Mapping[str, Any]]]:
@@ -164,4 +164,22 @@ def _check_launches(tree: object) -> Iterator[Finding]:
         if isinstance(name, str):
             if name in seen:
                 yield Finding(("spec", "launches", index, "name"), "is given twice; give each launch its own name")
+            seen.add(name)
+
+
+def _check_windows(tree: object) -> Iterator[Finding]:
+    path: Path = ("spec", "guard", "budget", "windows")
+    windows = value_at(tree, path)
+    seen: set[str] = set()
+    for index, window in enumerate(windows if isinstance(windows, list) else []):
+        if not isinstance(window, Mapping):
+            continue
+        if "usdPerHour" not in window and "usd" not in window:
+            yield Finding((*path, index), "limits nothing; give usdPerHour, usd or both")
+        if window.get("from", "00:00") == window.get("to", "24:00"):
+            yield Finding((*path, index, "to"), "is the same as `from`; for all day leave both out")
+        name = window.get("name")
+        if isinstance(name, str):
+            if name in seen:
+                yield Finding((*path, index, "name"), "is given twice; give each window its own name")
             seen.add(name)

@@ -10,7 +10,9 @@ from controlplane.contracts.errors import PolicyError
 from controlplane.contracts.fleet import (
     Behavior,
     Budget,
+    BudgetWindow,
     Direction,
+    Drain,
     Fleet,
     ForecastSettings,
     Guard,
@@ -30,7 +32,7 @@ from policies.capacity import Capacity, Unresolved, Want, find_capacity
 from policies.problems import Finding, Path, path_text
 from policies.schema import FleetPolicy, ServingBlock, SpecBlock
 from policies.schema_actuators import REPLICA_ACTUATORS, SPILL_ACTUATORS
-from policies.schema_control import DirectionBlock
+from policies.schema_control import DAYS, DirectionBlock
 from policies.schema_demand import SOURCES
 from policies.schema_fields import AUTO, Block
 from policies.schema_offers import BURST_LEAD_TIME_SECONDS, FLOOR_LEAD_TIME_SECONDS, BurstOffer, FloorOffer, SpillOffer
@@ -195,10 +197,22 @@ def _guard(spec: SpecBlock) -> Guard:
     return Guard(
         mode=Mode(guard.mode),
         stale_after_seconds=guard.stale_after_seconds,
-        budget=Budget(guard.budget.usd_per_hour, guard.budget.usd_per_day),
+        budget=_budget(spec),
         max_total_replicas=guard.max_replicas,
         frozen=guard.frozen,
+        drain=Drain(guard.drain),
     )
+
+
+def _budget(spec: SpecBlock) -> Budget:
+    budget = spec.guard.budget
+    windows = tuple(
+        BudgetWindow(
+            block.name, tuple(DAYS.index(day) for day in block.days), block.from_seconds, block.to_seconds, block.usd_per_hour, block.usd
+        )
+        for block in budget.windows
+    )
+    return Budget(budget.usd_per_hour, budget.usd_per_day, windows, spec.forecast.time_zone)
 
 
 def _launches(spec: SpecBlock) -> tuple[LaunchPlan, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from controlplane.contracts.events import Reason
+from controlplane.contracts.fleet import Drain
 from policies import guard, stabilize
 from policies.budget import spill_allowance, within_budget
 from policies.desire import desire, unserved_usd_per_unit
@@ -49,7 +50,7 @@ def decide(view: View, memory: Memory) -> tuple[Verdict, Memory]:
     trail = _Trail(held_of(view.offers), wanted, why)
     trail.record("hold", stabilize.hold(trail.targets, view, memory))
     trail.record("tolerate", stabilize.tolerate(trail.targets, view))
-    trail.record("stabilize", stabilize.stabilize(trail.targets, view, memory))
+    trail.record("stabilize", stabilize.stabilize(trail.targets, view, memory, asked))
     trail.record("step", stabilize.limit_steps(trail.targets, view, memory))
     trail.record("lot", stabilize.round_to_lots(trail.targets, view))
     trail.record("lift", guard.lift(trail.targets, view, lift_floor))
@@ -57,6 +58,8 @@ def decide(view: View, memory: Memory) -> tuple[Verdict, Memory]:
     trail.record("bound", guard.bound(trail.targets, view))
     trail.record("budget", within_budget(trail.targets, view, memory))
     trail.record("stock", guard.within_stock(trail.targets, view))
+    if view.fleet.guard.drain is not Drain.NONE:
+        trail.record("drain", guard.drain(trail.targets, view, memory))
     trail.record("freeze", guard.freeze(trail.targets, view))
 
     spill, spill_reason = spill_allowance(trail.targets, view, memory)

@@ -1,12 +1,13 @@
 """What keeps a decision safe: bounds, stale data, alerts, stock and the freeze, in the documented order.
 
-Owns who wins when bounds conflict: freeze > stock and quota > budget > ceiling > floor > stale-hold > alert lift (> step limit >
+Owns who wins when bounds conflict: freeze > drain > stock and quota > budget > ceiling > floor > stale-hold > alert lift (> step limit >
 stabilization, which ran before). Each function returns the targets and why it moved them. Budgets are in `policies.budget`.
 """
 
 from controlplane.contracts.events import Reason
-from controlplane.contracts.fleet import Tier
+from controlplane.contracts.fleet import Drain, Tier
 from policies.moves import add_new, cut, held_of, lots_down, lots_up, most_of, total
+from policies.stabilize import limit_steps, young
 from policies.view import Memory, Staged, Targets, View
 
 
@@ -78,6 +79,18 @@ def within_stock(targets: Targets, view: View) -> Staged:
             unknown = seen.usd_per_replica_hour is None and seen.offer.tier is not Tier.FLOOR
             reasons.append(Reason.OFFER_UNAVAILABLE if seen.unavailable else Reason.PRICE_UNKNOWN if unknown else Reason.CLAMPED_TO_STOCK)
     return result, tuple(dict.fromkeys(reasons))
+
+
+def drain(targets: Targets, view: View, memory: Memory) -> Staged:
+    """Give back what the drain switch says, as fast as the step limits let it, and buy nothing of it.
+
+    What is within its minimum hold is paid for and serves until that ends. Bounds and alerts do not hold back what an operator empties.
+    """
+    emptied = [seen for seen in view.offers if view.fleet.guard.drain is Drain.FLEET or seen.offer.tier is Tier.BURST]
+    least = {seen.offer.name: min(lots_up(young(seen, view.now_unix, memory), seen.offer), seen.held) for seen in emptied}
+    paced, _ = limit_steps({**held_of(view.offers), **least}, view, memory)
+    result = {**targets, **{seen.offer.name: min(targets[seen.offer.name], paced[seen.offer.name], seen.held) for seen in emptied}}
+    return result, ((Reason.DRAINED,) if result != targets else ())
 
 
 def is_frozen(view: View) -> bool:

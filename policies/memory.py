@@ -5,7 +5,7 @@ Owns every update of `Memory`, and nothing else writes it. It must not decide; `
 
 from collections.abc import Mapping
 
-from controlplane.contracts.fleet import Tier
+from controlplane.contracts.fleet import Drain, Tier
 from policies.budget import SECONDS_PER_DAY, SECONDS_PER_HOUR, price_of, rented
 from policies.experience import learn_offers
 from policies.guard import is_stale
@@ -13,6 +13,7 @@ from policies.headroom import learn_headroom
 from policies.layers import marginal_usd_per_second
 from policies.stabilize import add_change, age_cohorts, widen_extents
 from policies.view import Cohort, Headroom, Memory, Targets, View
+from policies.windows import open_windows
 
 
 def start_memory(now_unix: float) -> Memory:
@@ -26,8 +27,10 @@ def bring_to_now(memory: Memory, view: View) -> Memory:
     day = int(now // SECONDS_PER_DAY)
     today = min(max(now - since, 0.0), now - day * SECONDS_PER_DAY)
     spent = memory.spent_usd_today if day == memory.day else 0.0
+    usd_per_hour = _usd_per_hour(view, memory) if now > since else 0.0
     if today > 0.0:
-        spent += _usd_per_hour(view, memory) * today / SECONDS_PER_HOUR
+        spent += usd_per_hour * today / SECONDS_PER_HOUR
+    budget = view.fleet.guard.budget
     return Memory(
         recommendations=memory.recommendations,
         changes=memory.changes,
@@ -44,6 +47,7 @@ def bring_to_now(memory: Memory, view: View) -> Memory:
         interval_seconds=max(now - since, 0.0),
         headroom=_headroom(memory, view, max(now - since, 0.0)),
         offers=learn_offers(memory, view),
+        windows=open_windows(memory.windows, budget, now, since, usd_per_hour) if budget.windows else (),
     )
 
 
@@ -72,8 +76,10 @@ def _usd_per_hour(view: View, memory: Memory) -> float:
 
 
 def _headroom(memory: Memory, view: View, seconds: float) -> Headroom | None:
-    """Return what is learnt of head-room; nothing from demand that is not there or not believed."""
+    """Return what is learnt of head-room; nothing from demand that is not there or not believed, nor from a fleet that is drained."""
     if view.fleet.spill is not None or view.demand_per_second is None or view.implausible or is_stale(view):
+        return memory.headroom
+    if view.fleet.guard.drain is not Drain.NONE:
         return memory.headroom
     lead = min((seen.offer.lead_time_seconds for seen in rented(view)), default=0.0)
     return learn_headroom(memory.headroom, seconds, view.demand_per_second, view.late_share, view.fleet.slo.attainment, lead)
@@ -117,4 +123,5 @@ def remember(memory: Memory, view: View, targets: Targets, wanted: int, lift_flo
         interval_seconds=memory.interval_seconds,
         headroom=memory.headroom,
         offers=memory.offers,
+        windows=memory.windows,
     )

@@ -67,6 +67,27 @@ Decision says what it reckoned with in `lead_times_seconds`. History without rep
 **Prices that are not known.** A burst offer without `usdPerReplicaHour` counts as `usdPerReplicaHourCeiling` until a quote comes, and is
 not bought from without either.
 
+**Budgets.** `usdPerHour` bounds what burst and spill may cost at any time, `usdPerDay` what they cost in a UTC day. A window adds a tighter
+limit for some hours of the week, by the wall clock of `forecast.timeZone`: `usdPerHour` while it is open, `usd` in all from its opening to
+its end. All limits that apply hold at once, and the tightest counts, so that no window can open what another limit closes; a raised limit
+for some hours is a higher base with windows around them. A new replica is charged its minimum hold when it is asked for, replicas within
+their hold stay, and whatever has no known price counts as its ceiling. Where a limit forces a choice, new replicas give way first, then
+held ones, the dearest first, and spill gets what is left.
+
+    guard:
+      budget:
+        usdPerHour: 900
+        windows:
+          - {name: nights, from: "20:00", to: "08:00", usdPerHour: 300}
+          - {name: weekend, days: [sat, sun], usd: 2000}
+
+**Drain.** `guard.drain: burst` buys nothing more and gives back what is rented, `fleet` the floor's replicas too; spill stays open within
+its budgets. Minimum holds run out first (they are paid), and the step limits of `behavior.scaleDown` set the pace. Alerts, `replicas.min`
+and doubtful data do not hold it up; `guard.frozen` does. Set it back to `none` and the fleet is decided for as before.
+
+**Pace.** The limits of `behavior` count the fleet's replicas of floor and burst together: `scaleDown.policies` are its budget for
+scaling down, whatever offer a replica is of, and `cooldown` is each offer's own.
+
 **Demand is offered work.** With a spill tier, a prometheus source must say what was spilled (`spilled` or `queries.spilled`), or spill
 would hide demand. Observations pushed on NATS carry it in `spilled_per_second`.
 

@@ -9,8 +9,21 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from controlplane.contracts.fleet import Direction, ForecastSettings, Guard
-from policies.schema_fields import Block, Duration, Flag, Moment, Name, Positive, PositiveCount, PositiveDuration, Text
+from policies.schema_fields import (
+    Block,
+    Duration,
+    Flag,
+    Moment,
+    Name,
+    NonNegative,
+    Positive,
+    PositiveCount,
+    PositiveDuration,
+    Text,
+    TimeOfDay,
+)
 
+DAYS: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DIRECTION = Direction()
 _FORECAST = ForecastSettings()
 _GUARD = Guard()
@@ -70,11 +83,25 @@ class BehaviorBlock(Block):
     scale_down: DirectionBlock = Field(default_factory=DirectionBlock, description="shrinking")
 
 
+class BudgetWindowBlock(Block):
+    """Hours of the week with tighter limits, by the wall clock of forecast.timeZone; they hold beside the others, the tightest counts."""
+
+    name: Name = Field(description="its name, unique in the budget")
+    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = Field(
+        DAYS, min_length=1, max_length=7, description="days that it starts on; left out: every day"
+    )
+    from_seconds: TimeOfDay = Field(0.0, alias="from", description="when it opens, HH:MM")
+    to_seconds: TimeOfDay = Field(86400.0, alias="to", description="when it ends, HH:MM; at or before `from`: on the next day")
+    usd_per_hour: NonNegative | None = Field(None, description="most USD per hour while it is open; left out: no tighter than outside it")
+    usd: NonNegative | None = Field(None, description="most USD from its opening to its end; left out: no limit of its own")
+
+
 class BudgetBlock(Block):
     """Hard limits on burst and spill together; the floor is committed and not counted."""
 
     usd_per_hour: Positive | None = Field(None, description="most USD per hour; left out: no limit")
     usd_per_day: Positive | None = Field(None, description="most USD per UTC day; left out: no limit")
+    windows: tuple[BudgetWindowBlock, ...] = Field((), max_length=32, description="tighter limits at some hours of the week")
 
 
 class GuardBlock(Block):
@@ -90,4 +117,7 @@ class GuardBlock(Block):
         None, description="most replicas of floor and burst together; left out: the sum of the offers'"
     )
     frozen: Flag = Field(False, description="the kill switch: no change at all")
+    drain: Literal["none", "burst", "fleet"] = Field(
+        "none", description="the drain switch: give back what is rented (burst) or everything (fleet), and buy nothing of it"
+    )
     budget: BudgetBlock = Field(default_factory=BudgetBlock, description="hard limits on burst and spill, USD")

@@ -4,6 +4,7 @@ Owns what one field may hold; every number states its unit in its key and every 
 It must not know any particular block: `schema` and its neighbours hold those.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -16,6 +17,8 @@ from controlplane.contracts.units import parse_duration
 DURATION_PATTERN = r"^(0|([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w))+)$"
 DURATION_MAX_SECONDS = 10 * 366 * 86400.0
 AUTO = "auto"
+TIME_OF_DAY_PATTERN = "^(?:([01][0-9]|2[0-3]):([0-5][0-9])|24:00)$"
+_TIME_OF_DAY = re.compile(TIME_OF_DAY_PATTERN)
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 URL_PATTERN = r"^https?://[^\s/]+"
 
@@ -53,6 +56,13 @@ def _read_positive_duration(value: float) -> float:
     return value
 
 
+def _read_time_of_day(value: object) -> float:
+    found = _TIME_OF_DAY.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("a time of day is HH:MM, from 00:00 to 24:00, such as 08:30")
+    return 3600.0 * int(found[1] or 24) + 60.0 * int(found[2] or 0)
+
+
 def _read_time(value: object) -> datetime:
     if isinstance(value, datetime):
         moment = value
@@ -78,6 +88,11 @@ LeadTime = Annotated[
     float | str,
     PlainValidator(_read_lead_time),
     WithJsonSchema({"type": "string", "pattern": f"^(auto|{DURATION_PATTERN.strip('^$')})$", "examples": ["8m", "auto"]}),
+]
+TimeOfDay = Annotated[
+    float,
+    BeforeValidator(_read_time_of_day),
+    WithJsonSchema({"type": "string", "pattern": TIME_OF_DAY_PATTERN, "examples": ["08:30", "24:00"]}),
 ]
 PositiveDuration = Annotated[float, AfterValidator(_read_positive_duration), BeforeValidator(_read_duration), _DURATION_SCHEMA]
 Moment = Annotated[datetime, BeforeValidator(_read_time), WithJsonSchema({"type": "string", "format": "date-time"})]

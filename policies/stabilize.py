@@ -66,8 +66,11 @@ def tolerate(targets: Targets, view: View) -> Staged:
     return held, (Reason.WITHIN_TOLERANCE,)
 
 
-def stabilize(targets: Targets, view: View, memory: Memory) -> Staged:
-    """Shrink only to the highest, grow only to the lowest total recommended within each direction's window."""
+def stabilize(targets: Targets, view: View, memory: Memory, asked: int | None = None) -> Staged:
+    """Shrink only to the highest, grow only to the lowest total recommended within each direction's window.
+
+    `asked` is what is recommended now, before holds, and counts as the window's newest; None: the targets' total.
+    """
     behavior, held, wanted = view.fleet.behavior, sum(seen.held for seen in view.offers), total(targets)
     if wanted < held:
         since = view.now_unix - behavior.scale_down.stabilization_window_seconds
@@ -76,7 +79,9 @@ def stabilize(targets: Targets, view: View, memory: Memory) -> Staged:
             return keep_more(targets, view.offers, min(highest, held)), (Reason.STABILIZED,)
     if wanted > held:
         since = view.now_unix - behavior.scale_up.stabilization_window_seconds
+        now = asked if asked is not None and since < view.now_unix else wanted
         lowest = min((extent.low for extent in memory.recommendations if extent.last_unix > since), default=wanted)
+        lowest = min(lowest, now)
         if lowest < wanted:
             return ask_less(targets, view.offers, max(lowest, held)), (Reason.STABILIZED,)
     return targets, ()

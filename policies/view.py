@@ -121,6 +121,14 @@ class Change(NamedTuple):
     removed: int
 
 
+class OpenWindow(NamedTuple):
+    """A budget window that is open, since when, and what burst and spill have cost since then."""
+
+    name: str
+    opened_unix: float
+    spent_usd: float
+
+
 class Experience(NamedTuple):
     """What an offer has taught: what it held last, refusals in a row and until when it is left alone, replicas lost and hours held."""
 
@@ -166,6 +174,7 @@ class Memory:
     interval_seconds: float = 0.0
     headroom: Headroom | None = None
     offers: Mapping[str, Experience] = field(default_factory=dict)
+    windows: tuple[OpenWindow, ...] = ()
 
 
 def expiry_seconds(fleet: Fleet) -> float:

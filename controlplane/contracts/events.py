@@ -57,6 +57,8 @@ class Observation(Event):
     spilled_per_second: Work | None = Field(None, description="work that the gateway spilled, per second")
     ttft_seconds_p95: NonNegative | None = None
     itl_seconds_p95: NonNegative | None = None
+    ttft_attained_share: Share | None = Field(None, description="share of requests whose first token came within the policy's TTFT")
+    itl_attained_share: Share | None = Field(None, description="share of the times between tokens that were within the policy's ITL")
     kv_cache_used_share: Share | None = None
     input_tokens_mean: NonNegative | None = None
     output_tokens_mean: NonNegative | None = None
@@ -191,6 +193,7 @@ class Reason(StrEnum):
     IMPLAUSIBLE_HOLD = "IMPLAUSIBLE_HOLD"
     POKE_NEVER_SHRINKS = "POKE_NEVER_SHRINKS"
     ALERT_LIFT = "ALERT_LIFT"
+    DRAINED = "DRAINED"
     FROZEN = "FROZEN"
     NO_DATA_YET = "NO_DATA_YET"
     SPILL_OPEN = "SPILL_OPEN"

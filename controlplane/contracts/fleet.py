@@ -127,12 +127,40 @@ class Behavior:
     scale_down: Direction = Direction()
 
 
+EVERY_DAY = (0, 1, 2, 3, 4, 5, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetWindow:
+    """Hours of the week with limits of their own: `usd_per_hour` while it is open, `usd` in all from its opening to its end.
+
+    `days` are those it starts on, Monday 0; `from_seconds` and `to_seconds` are times of day by the wall clock of the budget's zone.
+    """
+
+    name: str
+    days: tuple[int, ...] = EVERY_DAY
+    from_seconds: float = 0.0
+    to_seconds: float = 86400.0
+    usd_per_hour: float | None = None
+    usd: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Hard limits on burst + spill, USD; None is no limit. A day is a UTC day."""
+    """Hard limits on burst + spill, USD; None is no limit. A day is a UTC day. All hold at once, windows' too while they are open."""
 
     usd_per_hour: float | None = None
     usd_per_day: float | None = None
+    windows: tuple[BudgetWindow, ...] = ()
+    time_zone: str = "UTC"
+
+
+class Drain(StrEnum):
+    """The drain switch: nothing, what is rented, or the whole fleet is given back and nothing new is bought."""
+
+    NONE = "none"
+    BURST = "burst"
+    FLEET = "fleet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +172,7 @@ class Guard:
     budget: Budget = Budget()
     max_total_replicas: int | None = None
     frozen: bool = False
+    drain: Drain = Drain.NONE
 
 
 @dataclass(frozen=True, slots=True)
