@@ -42,7 +42,7 @@ class CombinationState:
 
 @dataclass(frozen=True, slots=True)
 class CombinedForecast:
-    """Quantiles f64[n, H, Q] of demand at each horizon and of the maximum up to it; `share` f64[n, M] of each method, mean over horizons."""
+    """Quantiles f64[n, H, Q] of demand at each horizon and of the maximum up to it; `share` f64[n, M] of each method over all horizons."""
 
     demand: Array
     peak: Array

@@ -28,6 +28,7 @@ class SeasonalNaive:
         self._zone = zone
         self._season = season_seconds
         self._slot = season_seconds / SLOTS_PER_SEASON
+        self._back_for: tuple[Array | None, Array] = (None, np.zeros(0))
 
     def start(self, fleets: int) -> Ring:
         """Return a ring that knows nothing."""
@@ -41,13 +42,28 @@ class SeasonalNaive:
 
     def centre(self, state: Ring, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return the value one season before each target, or as many as it takes to be in the past."""
-        newest = np.minimum(intake.time_unix[fleet], now_unix)
+        newest = intake.time_unix[fleet]
         target = now_unix[:, None] + horizons_seconds
-        seasons = np.maximum(np.ceil((target - newest[:, None]) / self._season), 1.0)
-        seasons[~np.isfinite(seasons)] = 1.0
-        before = self._zone.to_local(target) - seasons * self._season
+        if len(newest) == 1 and newest[0] == now_unix[0]:
+            back = self._back(horizons_seconds)
+        else:
+            back = self._seasons_back(target - np.minimum(newest, now_unix)[:, None])
+        before = self._zone.to_local(target) - back
         slot = ((np.ceil(before / self._slot) - 1.0) % RING).astype(np.int64)
         return look(state, fleet, slot)
+
+    def _back(self, horizons_seconds: Array) -> Array:
+        """Return how far back to look from each target when nothing is late; asked twice about the same ones, from memory."""
+        known, back = self._back_for
+        if known is not horizons_seconds:
+            back = self._seasons_back(horizons_seconds)
+            self._back_for = (horizons_seconds, back)
+        return back
+
+    def _seasons_back(self, lead_seconds: Array) -> Array:
+        seasons = np.maximum(np.ceil(lead_seconds / self._season), 1.0)
+        seasons[~np.isfinite(seasons)] = 1.0
+        return seasons * self._season
 
     def context(self, state: Ring, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return yesterday's value now: how the day has moved since."""

@@ -194,4 +194,5 @@ def multiple_quantiles(state: WaveState, fleet: Index, time_unix: Array, now_uni
     wanted = quantiles[None, :] + np.arange(rows)[:, None]
     found = np.minimum(np.searchsorted(mass.ravel(), wanted.ravel()), mass.size - 1)
     found = order.ravel()[found] + found // each * each
-    return points.ravel()[found].reshape(fleets, horizons, len(quantiles))
+    out: Array = points.ravel()[found].reshape(fleets, horizons, len(quantiles))
+    return out

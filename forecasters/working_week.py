@@ -48,6 +48,7 @@ class WorkingWeek:
     def __init__(self, zone: Zone) -> None:
         self._zone = zone
         self._local_for: tuple[Array | None, Array | None, Array] = (None, None, np.zeros((0, 0)))
+        self._least_for: tuple[Array | None, Index] = (None, np.zeros(0, dtype=np.int64))
 
     def start(self, fleets: int) -> Ring:
         """Return a ring that knows nothing."""
@@ -59,9 +60,12 @@ class WorkingWeek:
 
     def centre(self, state: Ring, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return what the most recent alike day had at each target's time of day."""
-        late = now_unix - np.minimum(intake.time_unix[fleet], now_unix)
-        least = np.ceil((late[:, None] + horizons_seconds) / DAY_SECONDS)
-        least = np.minimum(np.maximum(least, 1.0, out=least), float(MOST_DAYS_AHEAD), out=least).astype(np.int64)
+        newest = intake.time_unix[fleet]
+        if len(newest) == 1 and newest[0] == now_unix[0]:
+            least = self._least(horizons_seconds)
+        else:
+            late = now_unix - np.minimum(newest, now_unix)
+            least = _days_ahead(late[:, None] + horizons_seconds)
         local = self._local(now_unix, horizons_seconds)
         day = np.floor((local - 0.5 * SLOT_SECONDS) / DAY_SECONDS).astype(np.int64)
         out = _look(state, fleet, local - SECONDS_BACK[(day + EPOCH_WEEKDAY) % 7, least])
@@ -70,6 +74,14 @@ class WorkingWeek:
             yesterday = _look(state, fleet, local - least * DAY_SECONDS)
             out = np.where(missing, yesterday, out)
         return out
+
+    def _least(self, horizons_seconds: Array) -> Index:
+        """Return the days to each target when nothing is late; asked twice about the same ones, from memory."""
+        known, least = self._least_for
+        if known is not horizons_seconds:
+            least = _days_ahead(horizons_seconds)
+            self._least_for = (horizons_seconds, least)
+        return least
 
     def _local(self, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return the local times of the targets; asked twice in a row about the same ones, answer from memory."""
@@ -84,6 +96,10 @@ class WorkingWeek:
         weekly = _look(state, fleet, self._local(now_unix, horizons_seconds) - WEEK_SECONDS)
         weekly += offset(intake, fleet)[:, None]
         return np.log(weekly, out=weekly)[:, :, None]
+
+
+def _days_ahead(lead_seconds: Array) -> Index:
+    return np.clip(np.ceil(lead_seconds / DAY_SECONDS), 1.0, float(MOST_DAYS_AHEAD)).astype(np.int64)
 
 
 def _look(state: Ring, fleet: Index | slice, local: Array) -> Array:
