@@ -4,9 +4,10 @@ Owns the result types, the port to the store of purchase intents, and the protoc
 An actuator never decides a number, and never trusts its memory over what it observes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from controlplane.contracts.errors import AccessRefused, InsufficientCapacity, QuotaExceeded, SupplierError, Throttled
 from controlplane.contracts.events import PoolStatus, Quote
@@ -69,6 +70,15 @@ class Actuator(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+        ...
+
+
+@runtime_checkable
+class Watching(Protocol):
+    """What an actuator may also be: one that is told of changes, so that nobody need ask for them."""
+
+    def on_change(self, fleet: str, offer: Offer, wake: Callable[[], None]) -> None:
+        """Call `wake`, from the event loop, whenever what `observe` would say may have changed; until `close`."""
         ...
 
 

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from actuators.api import Actuator, Failed, Result, Skipped, failed
+from actuators.api import Actuator, Failed, Result, Skipped, Watching, failed
 from controlplane.contracts.errors import SupplierError, SupplierUnavailable
 from controlplane.contracts.events import PoolStatus, Quote
 from controlplane.contracts.fleet import Offer
@@ -31,6 +31,11 @@ class _Wrapper:
     async def quote(self, offer: Offer) -> Quote | None:
         """Return the wrapped actuator's quote."""
         return await self._inner.quote(offer)
+
+    def on_change(self, fleet: str, offer: Offer, wake: Callable[[], None]) -> None:
+        """Pass the wish on to one that is told of changes; nothing comes of it elsewhere."""
+        if isinstance(self._inner, Watching):
+            self._inner.on_change(fleet, offer, wake)
 
     async def close(self) -> None:
         """Close the wrapped actuator."""

@@ -162,9 +162,11 @@ class Planning:
         return max(work.demand - ready - (work.spilled or 0.0), 0.0)
 
     def see_pool(self, state: PlanState, seen: PoolStatus) -> PlanState:
-        """Fold what one offer really holds."""
+        """Fold what one offer really holds. What the scheduler cannot place is no supply on its way, and more of it would not be either."""
         pool = Pool(seen.ready, seen.pending, seen.unavailable)
-        state = replace(state, pools={**state.pools, seen.offer: pool})
+        stuck = min(seen.unschedulable, seen.pending)
+        counted = Pool(seen.ready, seen.pending - stuck, seen.unavailable or stuck > 0)
+        state = replace(state, pools={**state.pools, seen.offer: counted})
         return self.see_starts(state, {seen.offer: pool}, seen.time.timestamp(), seen.lead_time_seconds)
 
     def see_starts(self, state: PlanState, pools: Mapping[str, Pool], now: float, measured_seconds: float | None = None) -> PlanState:

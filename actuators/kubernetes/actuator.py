@@ -11,10 +11,10 @@ It decides no number; where it does less than it was told it says why. `scaling`
                 └────────▶ write ◀───┘   409: read again, from the top
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -65,6 +65,8 @@ class KubernetesActuator:
         self._cluster, self._store, self._clock = cluster, store, clock
         self._scalings: dict[tuple[str, str], Scaling] = {}
         self._contested_unix: dict[tuple[str, str], float] = {}
+        self._wakes: dict[tuple[str, str], Callable[[], None]] = {}
+        self._heard: set[Mirror[Any]] = set()
         self._drain = Drain(cluster.server, clock)
         self._notices = Notices(cluster.server, clock)
 
@@ -95,26 +97,19 @@ class KubernetesActuator:
         except SupplierError as error:
             return failed(error)
 
-    async def changed(self, fleet: str, offer: Offer) -> None:
-        """Return once something about the offer's object, its pods or the nodes has changed, or a drain is worth another look."""
-        try:
-            sight = await self._sight(fleet, offer)
-        except SupplierError:
-            await asyncio.Event().wait()
-            return
-        woken = asyncio.Event()
-        spec = target_of(offer)
-        pods, workloads = await self._cluster.pods(spec.namespace), await self._cluster.workloads(sight.resource, spec.namespace)
-        key = _pod_key(spec.namespace, self._scaling(fleet, offer))
-        with workloads.listening(f"{spec.namespace}/{spec.name}", woken.set), pods.listening(key, woken.set):
-            await woken.wait()
+    def on_change(self, fleet: str, offer: Offer, wake: Callable[[], None]) -> None:
+        """Call `wake` when the object or one of its pods changed; the watches are joined as soon as they are there."""
+        self._wakes[fleet, offer.name] = wake
 
     async def quote(self, offer: Offer) -> Quote | None:
         """Return None: what a replica costs the policy says."""
         return None
 
     async def close(self) -> None:
-        """Keep the cluster open: others look through it; who made it closes it."""
+        """Listen no more. The cluster stays open, as others look through it; who made it closes it."""
+        for mirror in self._heard:
+            for wake in self._wakes.values():
+                mirror.ignore(wake)
 
     async def _apply(self, fleet: str, offer: Offer, target: int) -> Result:
         sight = await self._sight(fleet, offer)
@@ -193,11 +188,21 @@ class KubernetesActuator:
         if scaling.selector is None:
             counted = census_of_status(asked, workload.ready_replicas or 0)
         else:
-            pods = await self._pods(target.namespace, scaling)
+            pods = await self._pods(target, scaling)
             names = frozenset(node.name for node in nodes.all()) if nodes is not None else None
             counted = census(asked, pods, names)
+        await self._listen(fleet, offer, resource, target)
         contested = contest(workload, asked, await scaling.written())
         return Sight(target, resource, workload, asked, pods, counted, contested, await self._pool(offer, target, workload))
+
+    async def _listen(self, fleet: str, offer: Offer, resource: Resource, target: Target) -> None:
+        wake = self._wakes.get((fleet, offer.name))
+        if wake is None:
+            return
+        workloads, pods = await self._cluster.workloads(resource, target.namespace), await self._cluster.pods(target.namespace)
+        workloads.listen(f"{target.namespace}/{target.name}", wake)
+        pods.listen(_pod_key(target, self._scaling(fleet, offer), pods), wake)
+        self._heard |= {workloads, pods}
 
     async def _workload(self, resource: Resource, target: Target) -> Workload:
         mirror = await self._cluster.workloads(resource, target.namespace)
@@ -206,12 +211,11 @@ class KubernetesActuator:
             raise NotFound(f"there is no {target}", 404)
         return found
 
-    async def _pods(self, namespace: str, scaling: Scaling) -> tuple[Pod, ...]:
-        selector = scaling.selector
-        mirror = await self._cluster.pods(namespace)
+    async def _pods(self, target: Target, scaling: Scaling) -> tuple[Pod, ...]:
+        selector, pods = scaling.selector, await self._cluster.pods(target.namespace)
         if selector is None:
             return ()
-        return tuple(pod for pod in mirror.find(_pod_key(namespace, scaling, mirror)) if selector.matches(pod.labels))
+        return tuple(pod for pod in pods.find(_pod_key(target, scaling, pods)) if selector.matches(pod.labels))
 
     async def _pool(self, offer: Offer, target: Target, workload: Workload) -> Inventory | None:
         """Return what the offer's nodes hold; None where its pool grows, or where nodes or other namespaces' pods cannot be seen."""
@@ -251,8 +255,8 @@ def _contested(sight: Sight) -> str:
     return f"written over {sight.contested}, who wrote {sight.asked}" if sight.contested else ""
 
 
-def _pod_key(namespace: str, scaling: Scaling, mirror: Mirror[Pod] | None = None) -> str:
+def _pod_key(target: Target, scaling: Scaling, pods: Mirror[Pod]) -> str:
     """Return what the offer's pods are looked up by: the rarest label that its selector wants, else the namespace."""
     labels = scaling.selector.labels if scaling.selector is not None else ()
-    keys = [f"{namespace}/{label}" for label in labels] or [namespace]
-    return min(keys, key=mirror.count) if mirror is not None else keys[0]
+    keys = [f"{target.namespace}/{label}" for label in labels] or [target.namespace]
+    return min(keys, key=lambda key: (pods.count(key), target.name not in key))

@@ -15,7 +15,7 @@ import contextlib
 import random
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Protocol
 
 import structlog
@@ -119,13 +119,13 @@ class Mirror[T: Kept]:
         self._put(kept)
         return kept
 
-    @contextlib.contextmanager
-    def listening(self, key: str, wake: Callable[[], None]) -> Iterator[None]:
-        """Call `wake` whenever something under a key changed, and when the mirror goes blind or sees again."""
+    def listen(self, key: str, wake: Callable[[], None]) -> None:
+        """Call `wake` whenever something under a key changed, and when the mirror sees again after it was blind."""
         self._listeners[key].add(wake)
-        try:
-            yield
-        finally:
+
+    def ignore(self, wake: Callable[[], None]) -> None:
+        """Call `wake` no more."""
+        for key in [key for key, wakes in self._listeners.items() if wake in wakes]:
             self._listeners[key].discard(wake)
             if not self._listeners[key]:
                 del self._listeners[key]

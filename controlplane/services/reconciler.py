@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 
 import structlog
 
-from actuators.api import Actuator, Applied, Failed, Result, Skipped
+from actuators.api import Actuator, Applied, Failed, Result, Skipped, Watching
 from controlplane import tracing
 from controlplane.clocks import Clock
 from controlplane.contracts.errors import SupplierError, TidegateError
@@ -54,7 +54,9 @@ class Reconciler:
             self._woken.set()
 
     async def run(self) -> None:
-        """Reconcile on every decision, and in between because the world moves by itself."""
+        """Reconcile on every decision, when the actuator says that something changed, and in between all the same."""
+        if isinstance(self._actuator, Watching):
+            self._actuator.on_change(self.fleet, self.offer, self._woken.set)
         while True:
             self._woken.clear()
             try:
@@ -123,6 +125,8 @@ class Reconciler:
             return
         await self._publish(status)
         self._status = status
+        if status.unschedulable > (old.unschedulable if old is not None else 0):
+            await self._publish(Tick(time=status.time, cause="unschedulable", fleet=self.fleet))
 
     async def _price(self) -> None:
         quote = await self._actuator.quote(self.offer)
