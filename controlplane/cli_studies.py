@@ -52,3 +52,30 @@ def floor(
     options = FloorOptions(policy, fleet, trace, column, scale, history, tuple(term or ()), offer, report, as_json)
     with explained():
         raise typer.Exit(size_a_floor(options))
+
+
+@studies.command()
+def bench(
+    case: Annotated[
+        list[str] | None,
+        typer.Option("--case", help="a case's name or words of it, or market; may be repeated; left out: lead 8m, 99.5 %, first trace"),
+    ] = None,
+    trace: Annotated[
+        list[str] | None, typer.Option("--trace", help="traces to build cases on, names or CSV files; may be repeated")
+    ] = None,
+    peer: Annotated[list[str] | None, typer.Option("--peer", help="peers to compare with; may be repeated; left out: all")] = None,
+    days: Annotated[float, typer.Option("--days", help="cut longer traces", min=0.5)] = 14.0,
+    seed: Annotated[int, typer.Option("--seed", help="seed of the world's chance")] = 1,
+    html: Annotated[Path | None, typer.Option("--html", help="write a page with plots to this file")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the figures as JSON")] = False,
+    only_list: Annotated[bool, typer.Option("--list", help="name the cases and run none")] = False,
+) -> None:
+    """Compare tidegate, untuned, with other autoscalers at their best in hindsight.
+
+    All over the clairvoyant's cost, at equal attainment, in a seeded world. Minutes a case: each peer is run at a dozen settings.
+    """
+    from controlplane.commands_bench import BenchOptions, run_bench
+
+    options = BenchOptions(tuple(case or ()), tuple(trace or ()), tuple(peer or ()), days, seed, html, as_json, only_list)
+    with explained():
+        raise typer.Exit(run_bench(options))

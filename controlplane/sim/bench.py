@@ -25,6 +25,7 @@ SLO_KNOBS = (1.1, 0.9, 0.72, 0.56, 0.42, 0.3, 0.2, 0.12)
 GOALS = (0.99, 0.995, 0.999)
 REFINEMENTS = 2
 NOTHING_MISSED = 0.9999
+HPA_NAME = "HPA"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,11 @@ class Outcome:
         """Return the same above the floor, which is paid either way."""
         return (point.cost_usd - self.bound.floor_usd) / max(1e-9, self.reference_usd - self.bound.floor_usd)
 
+    @property
+    def hpa(self) -> Point | None:
+        """The Horizontal Pod Autoscaler at the same attainment: what changes per day are compared with."""
+        return next((point for point in self.peers if point is not None and point.name == HPA_NAME), None)
+
     def row(self) -> dict[str, object]:
         """Return the outcome as plain data."""
         best = self.best_peer
@@ -76,6 +82,7 @@ class Outcome:
             "own_ratio": self.ratio(self.own),
             "own_controllable": self.controllable(self.own),
             "own_scale_events_per_day": self.own.scale_events_per_day,
+            "hpa_scale_events_per_day": self.hpa.scale_events_per_day if self.hpa else None,
             "peers": {p.name: [p.knob, self.ratio(p), self.controllable(p), p.attainment, p.scale_events_per_day] for p in self.peers if p},
             "best_peer": best.name if best else None,
             "best_peer_ratio": self.ratio(best) if best else None,
@@ -195,12 +202,13 @@ def outcomes_table(outcomes: Sequence[Outcome]) -> Table:
     table = Table(
         header_style="bold", caption="cost ÷ clairvoyant; in brackets without the floor's sunk cost; peers at their best knob in hindsight"
     )
-    for column in ("case", "tidegate", "within SLO", "changes/day", "best peer", *names):
+    for column in ("case", "tidegate", "within SLO", "changes/day", "HPA's", "best peer", *names):
         table.add_column(column, justify="left" if column in ("case", "best peer") else "right")
     for outcome in outcomes:
         own, best = outcome.own, outcome.best_peer
         by_name = {point.name: point for point in outcome.peers if point}
         cells = [f"{outcome.ratio(own):.3f} ({outcome.controllable(own):.3f})", percent(own.attainment), f"{own.scale_events_per_day:.0f}"]
+        cells.append(f"{outcome.hpa.scale_events_per_day:.0f}" if outcome.hpa else "–")
         cells.append(f"{outcome.ratio(best):.3f} {best.name}" if best else "none")
         cells += [f"{outcome.ratio(by_name[name]):.3f}" if name in by_name else "–" for name in names]
         table.add_row(outcome.case.name, *cells)

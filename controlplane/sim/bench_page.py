@@ -51,7 +51,17 @@ def _figures(outcomes: Sequence[Outcome]) -> tuple[tuple[str, str, str], ...]:
         ("tidegate, mean", f"{own:.3f}×", "the clairvoyant's cost, untuned"),
         ("Best peer of each case, mean", f"{fmean(best):.3f}×" if best else "none", "tuned in hindsight"),
         ("Kept the attainment", f"{kept} of {len(outcomes)}", "cases, tidegate"),
+        ("Changes a day", *_changes(outcomes)),
     )
+
+
+def _changes(outcomes: Sequence[Outcome]) -> tuple[str, str]:
+    """Return the mean changes of a target per day, and beside them those of the HPA on the same cases."""
+    compared = [(outcome.own.scale_events_per_day, outcome.hpa.scale_events_per_day) for outcome in outcomes if outcome.hpa is not None]
+    if not compared:
+        return f"{fmean(outcome.own.scale_events_per_day for outcome in outcomes):.0f}", "tidegate; no HPA was run"
+    own, other = (fmean(values) for values in zip(*compared, strict=True))
+    return f"{own:.0f}", f"the HPA {other:.0f}, at the same attainment"
 
 
 def _table(outcomes: Sequence[Outcome]) -> Table:
@@ -61,6 +71,7 @@ def _table(outcomes: Sequence[Outcome]) -> Table:
         "above the floor",
         "within SLO",
         "changes/day",
+        "HPA's changes/day",
         "best peer",
         "its ratio",
         "its changes/day",
@@ -75,6 +86,7 @@ def _table(outcomes: Sequence[Outcome]) -> Table:
             f"{outcome.controllable(own):.3f}",
             percent(own.attainment),
             f"{own.scale_events_per_day:.0f}",
+            f"{outcome.hpa.scale_events_per_day:.0f}" if outcome.hpa else "–",
         )
         rows.append((outcome.case.name, *cells, *peer, f"{outcome.bound.bound_usd / outcome.reference_usd:.3f}"))
     return Table("Case by case", columns, tuple(rows), tuple(name for name in columns if name not in ("case", "best peer")), ABOUT_TABLE)

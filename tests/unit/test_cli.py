@@ -9,7 +9,7 @@ import yaml
 from controlplane.cli import main
 from tests.unit.test_pipe_lines import POLICY
 
-COMMANDS = ("demo", "up", "run", "decide", "simulate", "validate", "schema", "asyncapi", "traces", "events", "floor", "version")
+COMMANDS = ("demo", "up", "run", "decide", "simulate", "validate", "schema", "asyncapi", "traces", "events", "floor", "bench", "version")
 REPLAY = POLICY.replace("nats: {}", "replay: {trace: no_such_trace, speed: 60}")
 
 
