@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from controlplane.collectors.histograms import NOT_TIMED, Latency
 from controlplane.contracts.errors import TidegateError
 from controlplane.contracts.events import Flag, Observation
 
@@ -38,8 +39,8 @@ class Reading:
     output_tokens: float = 0.0
     finished: float = 0.0
     kv_cache_used_share: float | None = None
-    ttft_seconds_p95: float | None = None
-    itl_seconds_p95: float | None = None
+    ttft: Latency = NOT_TIMED
+    itl: Latency = NOT_TIMED
     startup_seconds: float | None = None
     weight_load_seconds: float | None = None
     age_seconds: float | None = None

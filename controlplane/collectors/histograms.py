@@ -6,8 +6,19 @@ finite bound. Pure functions of plain dicts.
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Latency(NamedTuple):
+    """What a histogram says of a latency: its p95, and the share of its observations within a bound; None: not known."""
+
+    seconds_p95: float | None = None
+    attained_share: float | None = None
+
+
+NOT_TIMED = Latency()
 
 
 def merged(histograms: Iterable[Mapping[float, float]]) -> dict[float, float]:
@@ -54,3 +65,21 @@ def quantile(histogram: Mapping[float, float], share: float) -> float | None:
             return lower + (bound - lower) * ((rank - below) / (count - below) if count > below else 0.0)
         lower, below = bound, count
     return lower
+
+
+def share_within(histogram: Mapping[float, float], bound: float) -> float | None:
+    """Return the share of the observations up to `bound`; None where there is none. Beyond the largest finite bound all are above.
+
+    Bounds 1, 2 and inf with 50, 90 and 100 observations: 0.7 of them are within 1.5, and 0.9 within 10.
+    """
+    finite = [each for each in sorted(histogram) if math.isfinite(each)]
+    total = max(histogram.values(), default=0.0)
+    if not finite or total <= 0.0:
+        return None
+    counts = np.maximum.accumulate([histogram[each] for each in finite])
+    return min(float(np.interp(bound, [0.0, *finite], [0.0, *counts])) / total, 1.0)
+
+
+def latency_of(histogram: Mapping[float, float], bound_seconds: float | None) -> Latency:
+    """Return the p95, and the share within the policy's bound where it states one."""
+    return Latency(quantile(histogram, 0.95), share_within(histogram, bound_seconds) if bound_seconds is not None else None)

@@ -17,10 +17,11 @@ import structlog
 from controlplane.collectors import backfill, dcgm, promql
 from controlplane.collectors.api import Reading, SourceError
 from controlplane.collectors.gateway import Diverted, Gateway, GatewayCounts, gateway_of
+from controlplane.collectors.histograms import NOT_TIMED, Latency, latency_of
 from controlplane.collectors.presets import PRESETS, Preset, Signal
 from controlplane.collectors.prometheus_api import Labels, PrometheusApi, Series
 from controlplane.collectors.replicas import Replica, Replicas, Sample
-from controlplane.collectors.roles import Roles
+from controlplane.collectors.roles import Roles, bound_of
 from controlplane.collectors.work import Composer, Gpus, as_history
 from controlplane.contracts.events import Observation
 from controlplane.contracts.fleet import Fleet
@@ -44,8 +45,8 @@ class _Heard:
     samples: tuple[Series, ...] = ()
     gateway: tuple[Series, ...] = ()
     expected: frozenset[Replica] | None = None
-    ttft: float | None = None
-    itl: float | None = None
+    ttft: Latency = NOT_TIMED
+    itl: Latency = NOT_TIMED
     gpus: Gpus = NOTHING_KNOWN
     own: tuple[tuple[str, float | None], ...] = ()
 
@@ -66,7 +67,7 @@ class PrometheusSource:
         self.clock_offset_seconds = 0.0
         self._interval_seconds = float(options["interval_seconds"])
         self.composer = Composer(fleet, self.name, has_gateway=self.gateway is not None)
-        self._replicas = Replicas()
+        self._replicas = Replicas(fleet.slo)
         self._roles = Roles(self.preset, self.labels) if self.preset else None
         self._gateway_counts = GatewayCounts(self.gateway) if self.gateway else None
         self._offsets: deque[float] = deque(maxlen=OFFSETS_KEPT)
@@ -116,7 +117,11 @@ class PrometheusSource:
         await self._notice_clock()
         window = self._window(now_unix)
         needed = asyncio.gather(self._samples(window), self._own())
-        latencies = asyncio.gather(*(_unless_it_fails(self._latency(signal), None) for signal in (Signal.TTFT, Signal.ITL)))
+        slo = self.fleet.slo
+        latencies = asyncio.gather(
+            _unless_it_fails(self._latency(Signal.TTFT, slo.ttft_seconds), NOT_TIMED),
+            _unless_it_fails(self._latency(Signal.ITL, slo.itl_seconds), NOT_TIMED),
+        )
         gateway, expected, gpus = await asyncio.gather(
             _unless_it_fails(self._gateway_samples(window), []),
             _unless_it_fails(self._expected(), None),
@@ -158,11 +163,13 @@ class PrometheusSource:
         targets = await self.api.instant(promql.expected(self.preset, self.labels))
         return frozenset(replica_of(series.labels) for series in targets) or None
 
-    async def _latency(self, signal: Signal) -> float | None:
+    async def _latency(self, signal: Signal, bound_seconds: float | None) -> Latency:
         if self.preset is None or signal.value in self.queries:
-            return None
+            return NOT_TIMED
         window = max(LATENCY_WINDOW_SECONDS, 2.0 * self._interval_seconds)
-        return self._one(await self.api.instant(promql.quantile_95(self.preset, signal, self.labels, window)), signal.value)
+        buckets = await self.api.instant(promql.buckets(self.preset, signal, self.labels, window))
+        counts = {bound: series.points[-1][1] for series in buckets if series.points and (bound := bound_of(series.labels)) is not None}
+        return latency_of(counts, bound_seconds) if all(0.0 <= count < math.inf for count in counts.values()) else NOT_TIMED
 
     async def _gpus(self) -> Gpus:
         if "gpus" not in self.options:
@@ -202,7 +209,7 @@ class PrometheusSource:
         if self.preset is None:
             return Reading(end_unix, interval)
         reading = self._replicas.close(end_unix, interval, heard.expected)
-        return replace(reading, ttft_seconds_p95=heard.ttft, itl_seconds_p95=heard.itl)
+        return replace(reading, ttft=heard.ttft, itl=heard.itl)
 
     def _observation(self, reading: Reading, diverted: Diverted | None, heard: _Heard | None) -> Observation:
         own = dict(heard.own) if heard is not None else {}

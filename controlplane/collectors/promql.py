@@ -42,11 +42,11 @@ def expected(preset: Preset, labels: Mapping[str, str]) -> str:
     return f"up and on (job, instance) ({served})"
 
 
-def quantile_95(preset: Preset, signal: Signal, labels: Mapping[str, str], window_seconds: float) -> str:
-    """Return a query for the p95 of a histogram over all replicas."""
+def buckets(preset: Preset, signal: Signal, labels: Mapping[str, str], window_seconds: float) -> str:
+    """Return a query for the rates of a histogram's buckets, all replicas together."""
     window = f"[{max(round(window_seconds * 1000.0), 1)}ms]"
-    buckets = _first_of_each(preset.signals[signal], labels, lambda selector: f"rate({selector}{window})", suffix="_bucket")
-    return f"histogram_quantile(0.95, sum by (le) ({buckets}))"
+    rates = _first_of_each(preset.signals[signal], labels, lambda selector: f"rate({selector}{window})", suffix="_bucket")
+    return f"sum by (le) ({rates})"
 
 
 def offered_history(preset: Preset, labels: Mapping[str, str], step_seconds: float, scrape_seconds: float) -> str:

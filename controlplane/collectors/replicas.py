@@ -9,10 +9,11 @@ from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from controlplane.collectors.api import Reading
-from controlplane.collectors.histograms import merged, quantile
+from controlplane.collectors.histograms import Latency, latency_of, merged
 from controlplane.collectors.presets import LARGEST, Signal
 from controlplane.collectors.quality import Heard, Patience, judge
 from controlplane.collectors.roles import Role
+from controlplane.contracts.fleet import Slo
 
 Replica = Hashable
 Sample = tuple[Hashable, Role, float]
@@ -22,6 +23,7 @@ NEW_REPLICA_REQUESTS = 20.0
 BRIDGED_SHARE_AT_MOST = 0.5
 LEFT_SHARE_AT_LEAST = 0.5
 UNFINISHED_SECONDS = 60.0
+NOTHING_PROMISED = Slo(attainment=0.0)
 
 
 @dataclass(slots=True)
@@ -57,9 +59,13 @@ class Track:
 
 
 class Replicas:
-    """One fleet's replicas. `take` each scrape in the order of its time, then `close` an interval."""
+    """One fleet's replicas. `take` each scrape in the order of its time, then `close` an interval.
 
-    def __init__(self) -> None:
+    `slo` states the bounds within which latencies are counted as attained.
+    """
+
+    def __init__(self, slo: Slo = NOTHING_PROMISED) -> None:
+        self._slo = slo
         self.tracks: dict[Replica, Track] = {}
         self.step_seconds: float | None = None
         self._closed_unix: float | None = None
@@ -194,8 +200,8 @@ class Replicas:
             output_tokens=self._total(Signal.OUTPUT_TOKENS),
             finished=finished,
             kv_cache_used_share=_mean(fresh, Signal.KV_CACHE),
-            ttft_seconds_p95=self._quantile(Signal.TTFT),
-            itl_seconds_p95=self._quantile(Signal.ITL),
+            ttft=self._latency(Signal.TTFT, self._slo.ttft_seconds),
+            itl=self._latency(Signal.ITL, self._slo.itl_seconds),
             startup_seconds=_newest(fresh, Signal.STARTUP),
             weight_load_seconds=_newest(fresh, Signal.WEIGHT_LOAD),
             age_seconds=heard.age_seconds,
@@ -206,14 +212,14 @@ class Replicas:
     def _total(self, signal: Signal) -> float:
         return sum(sum(track.added(signal).values()) for track in self.tracks.values())
 
-    def _quantile(self, signal: Signal) -> float | None:
+    def _latency(self, signal: Signal, bound_seconds: float | None) -> Latency:
         of_each = []
         for track in self.tracks.values():
             added = track.added(signal)
             if added:
                 buckets = {role.bound: 0.0 for _, role in track.totals if role.signal is signal}
                 of_each.append({**buckets, **{role.bound: value for role, value in added.items()}})
-        return quantile(merged(of_each), 0.95)
+        return latency_of(merged(of_each), bound_seconds)
 
     def _forget(self, now_unix: float, patience: Patience, expected: Collection[Replica] | None) -> None:
         """Begin a new interval, and let go of replicas that are no more."""

@@ -52,13 +52,14 @@ class Roles:
         for signal, option, where in entries:
             if any(labels.get(label) != value for label, value in where):
                 continue
-            bound = _bound(labels) if signal in HISTOGRAMS else NO_BOUND
+            bound = bound_of(labels) if signal in HISTOGRAMS else NO_BOUND
             if bound is not None:
                 roles.append(Role(signal, option, bound))
         return tuple(roles)
 
 
-def _bound(labels: Mapping[str, str]) -> float | None:
+def bound_of(labels: Mapping[str, str]) -> float | None:
+    """Return the upper bound of a histogram's bucket, None where its labels name none."""
     try:
         return float(labels["le"])
     except (KeyError, ValueError):

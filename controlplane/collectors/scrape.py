@@ -44,7 +44,7 @@ class EngineSource:
         self._interval_seconds = float(options["interval_seconds"])
         scrape_seconds = float(options.get("scrape_interval_seconds") or 1.0)
         self._refresh_seconds = float(options.get("refresh_seconds") or 10.0)
-        self._replicas = Replicas()
+        self._replicas = Replicas(fleet.slo)
         self._reader: Reader[Role] = Reader(Roles(preset, dict(options.get("match_labels") or {})).of)
         gateway = gateway_of(fleet)
         self._gateway_counts = GatewayCounts(gateway) if gateway else None

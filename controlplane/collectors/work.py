@@ -92,6 +92,7 @@ class Composer:
         flags = set(reading.flags)
         spilled = own["spilled"] if "spilled" in own else _times(diverted.spilled_per_second, work)
         shed = _times(diverted.shed_per_second, work)
+        on_time, late = self._by_slo(reading, shed)
         demand = own["demand"] if "demand" in own else self._offered(reading, spilled, shed, diverted, flags, own)
         self._check(demand, flags)
         if "demand" in own:
@@ -102,11 +103,13 @@ class Composer:
             interval_seconds=self._interval(reading, demand),
             demand_per_second=demand,
             backlog=own.get("backlog", _times(reading.waiting, work)),
-            served_per_second=own.get("served"),
-            late_per_second=own.get("late", shed),
+            served_per_second=own.get("served", on_time),
+            late_per_second=own.get("late", late),
             spilled_per_second=spilled,
-            ttft_seconds_p95=own.get("ttft", reading.ttft_seconds_p95),
-            itl_seconds_p95=own.get("itl", reading.itl_seconds_p95),
+            ttft_seconds_p95=own.get("ttft", reading.ttft.seconds_p95),
+            itl_seconds_p95=own.get("itl", reading.itl.seconds_p95),
+            ttft_attained_share=reading.ttft.attained_share,
+            itl_attained_share=reading.itl.attained_share,
             kv_cache_used_share=reading.kv_cache_used_share,
             input_tokens_mean=measured[0] if measured else None,
             output_tokens_mean=measured[1] if measured else None,
@@ -139,6 +142,17 @@ class Composer:
             if diverted.was_heard or "spilled" in own:
                 return None
         return reading.requests_per_second * self.work_per_request + (spilled or 0.0) + (shed or 0.0)
+
+    def _by_slo(self, reading: Reading, shed: float | None) -> tuple[float | None, float | None]:
+        """Return work per second within the SLO and outside it, shed work included, by the share of first tokens that were in time.
+
+        Times between tokens are left out: some are long on an idle engine too, which no replica more would mend.
+        """
+        attained, finished = reading.ttft.attained_share, reading.finished_per_second
+        if attained is None or finished is None:
+            return None, shed
+        done = finished * self.work_per_request
+        return done * attained, done * (1.0 - attained) + (shed or 0.0)
 
     def _interval(self, reading: Reading, demand: float | None) -> float:
         """Return what the demand is the mean of: after intervals in which it was not known, all the time since it was."""

@@ -111,6 +111,7 @@ class Board:
             "mode": board.fleet.guard.mode.value,
             "offers": [self._offer(board, offer) for offer in board.fleet.offers],
             "spill": self._spill(board),
+            "slo": self._slo(board),
             "demand_per_second": decision.demand_per_second if decision else None,
             "decision": decision.model_dump(mode="json", exclude={"stages"}) if decision else None,
             "alerts": [alert.model_dump(mode="json") for alert in board.alerts.values() if _acts(alert, now_unix)],
@@ -148,6 +149,17 @@ class Board:
             "max_replicas": offer.max_replicas,
             "usd_per_replica_hour": quoted if quoted is not None else offer.usd_per_replica_hour,
             "stock_replicas": quote.stock_replicas if quote else None,
+        }
+
+    def _slo(self, board: FleetBoard) -> dict[str, Any]:
+        """Return what is promised, and the shares of the newest interval that kept it; None where nobody measures them."""
+        slo, seen = board.fleet.slo, board.observation
+        return {
+            "attainment": slo.attainment,
+            "ttft_seconds": slo.ttft_seconds,
+            "itl_seconds": slo.itl_seconds,
+            "ttft_attained_share": seen.ttft_attained_share if seen else None,
+            "itl_attained_share": seen.itl_attained_share if seen else None,
         }
 
     def _spill(self, board: FleetBoard) -> dict[str, Any] | None:

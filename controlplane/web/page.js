@@ -118,6 +118,9 @@ function show(fleet) {
   const numbers = [
     ["offered", `${shown(decision && decision.demand_per_second)} /s`], ["waiting", shown(decision && decision.backlog)],
     ["replicas ready", shown(ready, 0)], ["pending", shown(pending, 0)],
+    ...[["TTFT", fleet.slo.ttft_attained_share, fleet.slo.ttft_seconds], ["ITL", fleet.slo.itl_attained_share, fleet.slo.itl_seconds]]
+      .filter(([, share]) => share !== null)
+      .map(([name, share, bound]) => [`${name} within ${shown(bound, 3)} s, of ${shown(100 * fleet.slo.attainment, 2)} %`, `${shown(100 * share, 2)} %`]),
     ["spill allowed", `${shown(decision && decision.spill_per_second)} /s`], ["targets cost", `${shown(decision && decision.usd_per_hour, 2)} USD/h`],
   ];
   at("numbers").replaceChildren(...numbers.map(([name, value]) => { const box = element("div"); box.append(element("b", value), element("span", name)); return box; }));

@@ -19,6 +19,9 @@ KV_SHARE = 0.42
 TTFT_BOUNDS = (0.1, 0.25, 0.5, 0.75, 1.0, 2.5)
 ITL_BOUNDS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15)
 TTFT_P95, ITL_P95 = 0.95, 0.095
+# Both latencies are even between 0 and 1 s, and 0 and 0.1 s: so many are within these bounds.
+TTFT_SLO, TTFT_ATTAINED = 0.85, 0.85
+ITL_SLO, ITL_ATTAINED = 0.06, 0.6
 
 
 @dataclass(frozen=True)

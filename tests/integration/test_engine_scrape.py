@@ -20,9 +20,13 @@ from controlplane.contracts.events import Flag, Observation
 from controlplane.contracts.fleet import Fleet, Slo, Unit
 from tests.integration.replay_exporter import (
     ENGINES,
+    ITL_ATTAINED,
     ITL_P95,
+    ITL_SLO,
     KV_SHARE,
+    TTFT_ATTAINED,
     TTFT_P95,
+    TTFT_SLO,
     VLLM,
     VLLM_OLD,
     Exporter,
@@ -69,7 +73,7 @@ def fleet_of(preset: str, model: str, **more: object) -> Fleet:
         "timeout_seconds": 5.0,
         **more,
     }
-    return Fleet(name="r1", slo=Slo(0.99), unit=Unit.REQUESTS, offers=(), demand_source=source)
+    return Fleet(name="r1", slo=Slo(0.99, TTFT_SLO, ITL_SLO), unit=Unit.REQUESTS, offers=(), demand_source=source)
 
 
 @asynccontextmanager
@@ -116,6 +120,8 @@ async def test_every_preset_is_right_to_one_percent(exporter: Exporter) -> None:
         assert seen.kv_cache_used_share == pytest.approx(KV_SHARE)
         assert seen.ttft_seconds_p95 == pytest.approx(TTFT_P95, rel=0.01)
         assert seen.itl_seconds_p95 == pytest.approx(ITL_P95, rel=0.01)
+        assert seen.ttft_attained_share == pytest.approx(TTFT_ATTAINED, rel=0.01)
+        assert seen.itl_attained_share == pytest.approx(ITL_ATTAINED, rel=0.01)
         assert seen.output_tokens_mean == pytest.approx(200.0, rel=0.01)
         assert seen.coverage == 1.0
         assert not seen.flags

@@ -21,12 +21,16 @@ from tests.integration.prometheus_process import PrometheusProcess
 from tests.integration.replay_exporter import (
     ENGINES,
     INPUT_TOKENS,
+    ITL_ATTAINED,
     ITL_P95,
+    ITL_SLO,
     KV_SHARE,
     LATENCY_SECONDS,
     OUTPUT_TOKENS,
     RUNNING_AT_MOST,
+    TTFT_ATTAINED,
     TTFT_P95,
+    TTFT_SLO,
     Exporter,
     Replica,
     swinging,
@@ -60,7 +64,7 @@ def fleet_of(name: str, preset: str, url: str, unit: Unit = Unit.REQUESTS) -> Fl
         "output_tokens": 1.0,
         "input_token_weight": 0.1,
     }
-    return Fleet(name=name, slo=Slo(0.99), unit=unit, offers=(), demand_source=source)
+    return Fleet(name=name, slo=Slo(0.99, TTFT_SLO, ITL_SLO), unit=unit, offers=(), demand_source=source)
 
 
 def replicas_of(name: str, started: float) -> dict[str, Replica]:
@@ -196,6 +200,8 @@ def test_the_other_signals_are_right_to_one_percent(story: Story, name: str) -> 
     assert before.kv_cache_used_share == pytest.approx(KV_SHARE)
     assert before.ttft_seconds_p95 == pytest.approx(TTFT_P95, rel=0.01)
     assert before.itl_seconds_p95 == pytest.approx(ITL_P95, rel=0.01)
+    assert before.ttft_attained_share == pytest.approx(TTFT_ATTAINED, rel=0.01)
+    assert before.itl_attained_share == pytest.approx(ITL_ATTAINED, rel=0.01)
     assert before.input_tokens_mean == pytest.approx(INPUT_TOKENS, rel=0.01)
     assert before.output_tokens_mean == pytest.approx(OUTPUT_TOKENS, rel=0.01)
     assert before.startup_seconds == (93.5 if name.startswith("sglang") else None)

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.collectors.histograms import merged, quantile
+from controlplane.collectors.histograms import merged, quantile, share_within
 from controlplane.collectors.presets import VLLM, Signal
 from controlplane.collectors.replicas import Replicas, Sample
 from controlplane.collectors.roles import Role, Roles
 from controlplane.contracts.events import Flag
+from controlplane.contracts.fleet import Slo
 
 FINISHED = Role(Signal.FINISHED, 0)
 RUNNING = Role(Signal.RUNNING, 0)
@@ -282,3 +283,34 @@ def test_a_quantile_is_that_of_prometheus() -> None:
     assert quantile({1.0: 50.0, math.inf: 100.0}, 0.95) == 1.0
     assert quantile({1.0: 0.0, math.inf: 0.0}, 0.95) is None
     assert quantile({}, 0.95) is None
+
+
+@pytest.mark.parametrize(
+    ("bound", "share"),
+    [(1.0, 0.5), (1.5, 0.7), (2.0, 0.9), (0.5, 0.25), (10.0, 0.9), (0.0, 0.0)],
+    ids=[
+        "at a bound",
+        "inside a bucket",
+        "at the largest finite bound",
+        "in the first bucket",
+        "beyond all bounds",
+        "nothing is that fast",
+    ],
+)
+def test_the_share_within_a_bound_is_drawn_straight_inside_a_bucket_and_never_guesses_beyond_the_last(bound: float, share: float) -> None:
+    assert share_within({1.0: 50.0, 2.0: 90.0, math.inf: 100.0}, bound) == pytest.approx(share)
+
+
+def test_a_histogram_that_counted_nothing_attained_nothing_known() -> None:
+    assert share_within({}, 1.0) is None
+    assert share_within({1.0: 0.0, math.inf: 0.0}, 1.0) is None
+
+
+def test_the_share_within_the_policys_bound_is_of_this_interval_alone() -> None:
+    replicas = Replicas(Slo(0.99, ttft_seconds=2.0))
+    for step, (fast, slow) in enumerate([(1000.0, 1000.0), (1100.0, 1000.0), (1150.0, 1050.0)]):
+        counted = [(bound, Role(Signal.TTFT, 0, bound), count) for bound, count in ((2.0, fast), (math.inf, fast + slow))]
+        replicas.take("a", T0 + step * STEP, [*scrape(0, 5), *counted])
+        reading = replicas.close(T0 + step * STEP, STEP, {"a"})
+        assert reading.ttft.attained_share == (None, 1.0, 0.5)[step]
+        assert reading.itl.attained_share is None

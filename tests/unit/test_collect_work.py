@@ -4,6 +4,7 @@ import pytest
 
 from controlplane.collectors.api import Reading
 from controlplane.collectors.gateway import Diverted
+from controlplane.collectors.histograms import Latency
 from controlplane.collectors.work import Composer, Lengths, nothing_heard
 from controlplane.contracts.events import Flag
 from controlplane.contracts.fleet import Fleet, Slo, Unit
@@ -15,7 +16,7 @@ def composer(unit: Unit = Unit.REQUESTS, *, has_gateway: bool = False) -> Compos
     return Composer(Fleet(name="f", slo=Slo(0.9), unit=unit, offers=(), demand_source=SOURCE), "test", has_gateway=has_gateway)
 
 
-def reading(requests: float | None = 10.0, at: float = 1000.0, **more: float) -> Reading:
+def reading(requests: float | None = 10.0, at: float = 1000.0, **more: float | Latency) -> Reading:
     return Reading(at, 15.0, requests, **more)  # type: ignore[arg-type]
 
 
@@ -99,3 +100,18 @@ def test_nothing_heard_is_said() -> None:
     seen = nothing_heard(Fleet(name="f", slo=Slo(0.9), unit=Unit.REQUESTS, offers=()), 1000.0, 15.0, "test", 40.0)
 
     assert (seen.demand_per_second, seen.age_seconds, seen.flags) == (None, 40.0, (Flag.STALE,))
+
+
+def test_first_tokens_that_were_late_make_work_late_and_shed_work_is_late_too() -> None:
+    timed = reading(finished_per_second=8.0, ttft=Latency(1.2, 0.75), itl=Latency(0.1, 0.2))
+    seen = composer(Unit.OUTPUT_TOKENS).compose(timed, Diverted(0.0, 1.0, was_heard=True))
+
+    assert seen.served_per_second == pytest.approx(8.0 * 0.75 * 500.0)
+    assert seen.late_per_second == pytest.approx((8.0 * 0.25 + 1.0) * 500.0), "times between tokens are told of and do not count"
+    assert (seen.ttft_attained_share, seen.itl_attained_share) == (0.75, 0.2)
+
+
+def test_the_policys_own_queries_win_over_what_the_histogram_says() -> None:
+    seen = composer().compose(reading(finished_per_second=8.0, ttft=Latency(1.2, 0.75)), overrides={"late": 0.5, "served": 7.5})
+
+    assert (seen.served_per_second, seen.late_per_second) == (7.5, 0.5)

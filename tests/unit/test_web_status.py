@@ -33,7 +33,15 @@ def decision(number: int = 0, rented: int = 3, cause: str = "schedule") -> Decis
 def told() -> Rig:
     rig = Rig()
     for event in (
-        Observation(time=from_unix(NOW), fleet="r1", demand_per_second=17.0, spilled_per_second=2.0, coverage=0.5, flags=("partial",)),
+        Observation(
+            time=from_unix(NOW),
+            fleet="r1",
+            demand_per_second=17.0,
+            spilled_per_second=2.0,
+            ttft_attained_share=0.97,
+            coverage=0.5,
+            flags=("partial",),
+        ),
         PoolStatus(time=from_unix(NOW), fleet="r1", offer="reserved", ready=2),
         PoolStatus(time=from_unix(NOW), fleet="r1", offer="rented", ready=1, pending=2, unavailable=True),
         Quote(time=from_unix(NOW), offer="rented", usd_per_replica_hour=7.5, stock_replicas=4),
@@ -55,6 +63,8 @@ async def test_the_status_tells_targets_pools_prices_and_spill() -> None:
     assert (rented["target"], rented["ready"], rented["pending"], rented["unavailable"]) == (3, 1, 2, True)
     assert (rented["usd_per_replica_hour"], rented["stock_replicas"]) == (7.5, 4)
     assert fleet["decision"]["reasons"] == ["LAYER_PAYS"]
+    assert (fleet["slo"]["ttft_attained_share"], fleet["slo"]["itl_attained_share"]) == (0.97, None)
+    assert fleet["slo"]["attainment"] == rig.intake.fleets["r1"].slo.attainment
 
 
 async def test_one_fleet_comes_with_its_forecast_and_its_past() -> None:
@@ -124,6 +134,7 @@ async def test_metrics_say_what_was_seen_decided_and_done() -> None:
     assert samples["tidegate_actuated_replicas_total", "r1", "rented", "up"] == 3.0
     assert samples["tidegate_http_requests_total", "200", "webhooks"] == 1.0
     assert samples["tidegate_webhook_alerts_total", "accepted", "alertmanager"] == 1.0
+    assert samples["tidegate_slo_attained_ratio", "r1", "ttft"] == 0.97
     backlog = samples["tidegate_backlog", "r1"]
     assert backlog != backlog  # not known is NaN, never zero
 
