@@ -52,8 +52,8 @@ class Pipeline:
         pools = self._pools(frame) if frame.unavailable or not history else {}
         quoted = {name: Price(usd) for name, usd in frame.prices.items()}
         prices = {**planning.prices, **quoted} if quoted else planning.prices
-        planning = self.planning.see(planning, now, Work(frame.demand, frame.backlog, frame.late, frame.spilled))
-        planning = replace(planning, outlook=outlook, pools=pools, prices=prices)
+        seen = self.planning.seen(planning, now, Work(frame.demand, frame.backlog, frame.late, frame.spilled))
+        planning = replace(planning, outlook=outlook, pools=pools, prices=prices, **seen)
         if self.planning.learning and pools and not history:
             planning = self.planning.see_starts(planning, pools, now)
         view = self.planning.view(planning, now, shadow=history and bool(planning.memory.targets))

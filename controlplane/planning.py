@@ -6,7 +6,7 @@ It must not decide; `policies.decide` does. `controlplane.verdicts` writes the D
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from controlplane.contracts.events import Alert, AlertAction, Decision, Event, Flag, Forecast, Observation, PoolStatus, Quote, Tick
 from controlplane.contracts.fleet import Fleet, Mode, Offer
@@ -143,16 +143,21 @@ class Planning:
 
         `interval_seconds` is what the first one covers; later ones cover the time since the one before.
         """
+        seen = self.seen(state, now, work, interval_seconds)
+        return replace(state, **seen) if seen else state
+
+    def seen(self, state: PlanState, now: float, work: Work, interval_seconds: float = 0.0) -> dict[str, Any]:
+        """Return what `see` changes."""
         if state.observed_unix is not None and now <= state.observed_unix:
-            return state
+            return {}
         backlog = state.backlog if work.backlog is None and work.demand is None else work.backlog or 0.0
         if work.demand is None:
-            return replace(state, backlog=backlog)
+            return {"backlog": backlog}
         elapsed = now - state.observed_unix if state.observed_unix is not None else interval_seconds
         missed = work.late if work.late is not None else self._estimated_late(state, work)
         late = state.tally.late if missed is None else (state.tally.late or 0.0) + missed * elapsed
         tally = Tally(state.tally.demand + work.demand * elapsed, late, *state.tally.spilling(work.spilled, elapsed))
-        return replace(state, observed_unix=now, demand_per_second=work.demand, backlog=backlog, tally=tally)
+        return {"observed_unix": now, "demand_per_second": work.demand, "backlog": backlog, "tally": tally}
 
     def _estimated_late(self, state: PlanState, work: Work) -> float | None:
         """Return the work per second that ready replicas cannot have served, where nobody reports it and replicas are known."""

@@ -4,7 +4,7 @@ Owns what carried work is worth, in a fleet with spill (its price, by layers of 
 whose head-room calibrates itself), and how offers are stacked. It must not know bounds or calm: `policies.decide` calls those after.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -115,7 +115,7 @@ def _keep(offers: list[OfferView], grid: Grid, worth: Worth) -> tuple[Targets, T
             lots = kept(seen, grid, base, worth)
             needed[offer.name] = max(count, lots * offer.replicas_per_lot)
             if needed[offer.name] < seen.ready and ready_base < base:
-                lots = kept(replace(seen, pending=0), grid, ready_base, worth)
+                lots = kept(seen, grid, ready_base, worth, seen.ready)
             keep[offer.name] = max(count, lots * offer.replicas_per_lot)
         base += needed[offer.name] * offer.capacity_per_second
         ready_base += min(keep[offer.name], seen.ready) * offer.capacity_per_second

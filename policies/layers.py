@@ -21,7 +21,7 @@ A layer higher up carries less at every horizon, so it pays only where the one b
 the critical ratio's quantile, in steps that double, then by bisection.
 """
 
-from bisect import bisect
+from bisect import bisect, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -73,8 +73,8 @@ def lay_out(horizons_seconds: Array, expected: Array, weights: Array, age_second
     """Return the grid of f64[horizon, Q] with f64[Q] weights, read from `age_seconds` after its making on."""
     horizons = tuple(horizons_seconds.tolist())
     age = float(round(min(max(age_seconds, 0.0), horizons[-1])))
-    passed = sum(horizon <= age for horizon in horizons[:-1])
-    times = (0.0, *(horizon - age for horizon in horizons[passed:]))
+    passed = bisect_right(horizons, age, hi=len(horizons) - 1)
+    times = (0.0, *(horizon - age for horizon in horizons[passed:])) if age else (0.0, *horizons)
     demand = np.empty((len(times), expected.shape[1]))
     demand[1:] = expected[passed:]
     if passed:
@@ -175,10 +175,10 @@ def pays_to_keep(times: Sequence[float], value: Sequence[float], rent: float, le
     return False
 
 
-def kept(view: OfferView, grid: Grid, base: float, worth: Worth) -> int:
-    """Return how many of an offer's held lots, stacked on `base`, are worth keeping; a begun lot counts as one."""
+def kept(view: OfferView, grid: Grid, base: float, worth: Worth, replicas: int | None = None) -> int:
+    """Return how many of an offer's held lots (or of its `replicas`), stacked on `base`, are worth keeping; a begun lot counts as one."""
     offer = view.offer
-    held = -(-view.held // offer.replicas_per_lot)
+    held = -(-(view.held if replicas is None else replicas) // offer.replicas_per_lot)
     rent = marginal_usd_per_second(view) * offer.replicas_per_lot
     if held == 0 or rent <= 0.0:
         return held
