@@ -13,7 +13,7 @@ from actuators.api import Intent
 from actuators.aws_api import AwsApi, most_telling
 from actuators.aws_notices import Notices
 from actuators.aws_quotes import AwsQuotes
-from actuators.holdings import Holding, HoldingState, Listing
+from actuators.holdings import Holding, HoldingState, Listing, Owned
 from actuators.lots import Rented, holdings_of, machine_of, machines_in, replicas_of
 from actuators.readiness import Machine, ReadinessProbe
 from controlplane.contracts.events import Quote
@@ -123,6 +123,17 @@ class AwsSupplier:
         """Terminate the replica's instance; one that is gone already is fine."""
         del fleet, offer
         await self._api.call("ec2", "terminate_instances", InstanceIds=[machine_of(replica)])
+
+    async def owned(self) -> tuple[Owned, ...]:
+        """Return every instance of the region that carries our tags and has not ended."""
+        filters = [
+            {"Name": "tag-key", "Values": [TAG_FLEET]},
+            {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
+        ]
+        return tuple(
+            Owned(tag(one, TAG_FLEET), tag(one, TAG_OFFER), one["InstanceId"], one["LaunchTime"].timestamp())
+            for one in await self._instances(filters)
+        )
 
     async def quote(self, offer: Offer) -> Quote | None:
         """Return the spot price, and how many more replicas the account's quota allows."""

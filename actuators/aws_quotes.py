@@ -18,6 +18,7 @@ PRICE_SECONDS = 60.0
 QUOTA_SECONDS = 120.0
 QUOTE_LIFE_SECONDS = 600.0
 LINUX = "Linux/UNIX"
+ALIVE = {"Name": "instance-state-name", "Values": ["pending", "running"]}
 # Families that share one quota of vCPUs: (on demand, spot).
 QUOTA_CODES: Mapping[str, tuple[str, str]] = {
     "p": ("L-417A185B", "L-7212CCBC"),
@@ -98,20 +99,11 @@ class AwsQuotes:
             return None
         answer = await self._api.call("service-quotas", "get_service_quota", ServiceCode="ec2", QuotaCode=codes[self._spot])
         quota = int(answer["Quota"]["Value"])
-        instances = await self._api.pages(
-            "ec2",
-            "describe_instances",
-            "Reservations",
-            Filters=[
-                {"Name": "instance-state-name", "Values": ["pending", "running"]},
-                {"Name": "instance-type", "Values": [f"{name}*" for name, pair in QUOTA_CODES.items() if pair == codes]},
-            ],
-        )
         running = [
             instance["InstanceType"]
-            for reservation in instances
+            for reservation in await self._api.pages("ec2", "describe_instances", "Reservations", Filters=[ALIVE])
             for instance in reservation["Instances"]
-            if (instance.get("InstanceLifecycle") == "spot") == self._spot and family_of(instance["InstanceType"]) in QUOTA_CODES
+            if (instance.get("InstanceLifecycle") == "spot") == self._spot and QUOTA_CODES.get(family_of(instance["InstanceType"])) == codes
         ]
         vcpus = await self._vcpus({*self._types, *running})
         left = quota - sum(vcpus[kind] for kind in running)

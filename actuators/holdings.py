@@ -60,6 +60,16 @@ class Listing:
         return Counter(holding.token for holding in self.holdings)
 
 
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """One thing that is marked as tidegate's, whichever fleet and offer it names: what a sweep looks at."""
+
+    fleet: str
+    offer: str
+    id: str
+    requested_unix: float
+
+
 class Supplier(Protocol):
     """What a kind of supplier must do for purchases through intents. All methods raise `SupplierError` only.
 
@@ -82,6 +92,10 @@ class Supplier(Protocol):
 
     async def release(self, fleet: str, offer: Offer, replica: str) -> None:
         """Give a replica back; one that is gone already is fine."""
+        ...
+
+    async def owned(self) -> tuple[Owned, ...]:
+        """Return everything that is marked as tidegate's and paid for, of whichever fleet and offer."""
         ...
 
     async def quote(self, offer: Offer) -> Quote | None:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from actuators.api import Intent, IntentStore
-from actuators.holdings import Holding, HoldingState, Listing
+from actuators.holdings import Holding, HoldingState, Listing, Owned
 from actuators.purchasing import REFUSAL_SECONDS, SETTLE_SECONDS, PurchasingActuator
 from controlplane.contracts.errors import InsufficientCapacity, QuotaExceeded, SupplierError, SupplierUnavailable
 from controlplane.contracts.events import Quote
@@ -69,6 +69,12 @@ class SimulatedSupplier:
             raise SupplierUnavailable(f"DELETE {replica}: {type(error).__name__} {error}".rstrip()) from error
         if not answer.is_success and answer.status_code != 404:
             raise SupplierUnavailable(f"DELETE {replica}: {answer.status_code}")
+
+    async def owned(self) -> tuple[Owned, ...]:
+        """Return all that the cloud lists and bills, of every owner."""
+        replicas = (await self._call("GET", "/replicas"))["replicas"]
+        paid = [replica for replica in replicas if STATES[replica["state"]] is not HoldingState.GONE]
+        return tuple(Owned(one["owner"], one["offer"], one["id"], one["requested_unix"]) for one in paid)
 
     async def quote(self, offer: Offer) -> Quote | None:
         """Return the cloud's price and stock."""

@@ -59,6 +59,7 @@ class AwsWorld:
     calls: list[str] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
     fleets: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    ran: dict[str | None, Any] = field(default_factory=dict)
     reserved: dict[str, dict[str, Any]] = field(default_factory=dict)
     reserved_by_token: dict[str, str] = field(default_factory=dict)
     blocks: list[dict[str, Any]] = field(default_factory=list)
@@ -174,7 +175,18 @@ def _extend() -> None:
     """Teach moto's EC2 what it leaves out."""
     from tests.contract import aws_reserved
 
-    launch, describe = EC2Response.create_fleet, EC2Response.describe_instances
+    launch, describe, run = EC2Response.create_fleet, EC2Response.describe_instances, EC2Response.run_instances
+
+    def run_instances(self: Any) -> ActionResult:
+        world = _served().world
+        token = self._get_param("ClientToken")
+        with world.lock:
+            if token is None or token not in world.ran:
+                answer = run(self)
+                for instance in answer.result.instances:
+                    instance.launch_time = datetime.fromtimestamp(world.wall.now_unix, UTC)
+                world.ran[token] = answer.result
+            return ActionResult(world.ran[token])
 
     def create_fleet(self: Any) -> ActionResult:
         world = _served().world
@@ -218,6 +230,6 @@ def _extend() -> None:
         code = json.loads(self.body)["QuotaCode"]
         return json.dumps({"Quota": {"ServiceCode": "ec2", "QuotaCode": code, "Value": float(_served().world.quota)}})
 
-    EC2Response.create_fleet, EC2Response.describe_instances = create_fleet, describe_instances
+    EC2Response.create_fleet, EC2Response.describe_instances, EC2Response.run_instances = create_fleet, describe_instances, run_instances
     ServiceQuotasResponse.get_service_quota = get_service_quota
     aws_reserved.extend(lambda: _served().world)
