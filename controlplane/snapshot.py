@@ -16,7 +16,7 @@ from controlplane.forecasting import Forecasting, ForecastState
 from controlplane.pipeline import PipeState
 from controlplane.planning import PlanState
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,21 @@ from forecasters.blend import Blend, learn_blend, say_blend, start_blend
 from forecasters.intake import EVERY, Index, Intake, Mask, Seen, admit, gather, offset, start_intake, stride, turns
 from forecasters.pending import SLOTS, Pending, Settled, collect, issue, pick, settle, start_pending
 from forecasters.point import PointMethod
-from forecasters.spread import SHAPED, Spread, learn_errors, method_quantiles, start_spread
+from forecasters.spread import (
+    SHAPED,
+    Spread,
+    learn_errors,
+    learn_surprises,
+    log_errors,
+    memory_of,
+    method_quantiles,
+    relieved,
+    start_spread,
+)
 from forecasters.weights import FIRST_SHARPNESS, SHARPNESS, favours, first_losses, follow_losses, weigh
 
-MEMORY_SECONDS = 14 * 86400.0
-LEAST_MEMORY, MOST_MEMORY = 150.0, 2000.0
 LOG_LIMIT = 40.0
 FEATURE_LIMIT = 4.0
-PACE_SECONDS = 600.0
 STEP_SLACK = 1.05
 CALM_MULTIPLE, CALM_SPREAD = 1.15, 0.15
 UNFORESEEN_MULTIPLE = 2.0
@@ -160,10 +167,13 @@ class Pool:
         state.stand_in[seen.sel] = np.maximum(self._order, inside[:, None])
 
     def _score(self, state: PoolState, settled: Settled, over: Over | None) -> None:
-        """Learn from forecasts that came due, but not from those made in a wave, nor where one came that nobody foresaw."""
+        """Learn from forecasts that came due, but not from those made in a wave; where one came that nobody foresaw, how often."""
         calm = settled.centre[:, self._tracks] == 0.0
         if over is not None:
-            calm &= over.now[settled.fleet] < UNFORESEEN_MULTIPLE
+            foreseen = over.now[settled.fleet] < UNFORESEEN_MULTIPLE
+            if not foreseen.all():
+                self._surprise(state, pick(settled, calm & ~foreseen))
+                calm &= foreseen
         if not calm.all():
             settled = pick(settled, calm)
             if not len(settled.row):
@@ -171,17 +181,11 @@ class Pool:
         row, fleet, intake, count = settled.row, settled.fleet, state.intake, self._count
         column = row % len(self.horizons_seconds)
         horizon = self.horizons_seconds[column]
-        apart = intake.step_seconds[fleet] * stride(intake, fleet)
-        spacing = np.maximum(horizon / SLOTS, apart)
+        spacing = np.maximum(horizon / SLOTS, intake.step_seconds[fleet] * stride(intake, fleet))
         overlap = np.maximum(horizon / spacing, 1.0)
         base = offset(intake, fleet)[:, None]
         centre = settled.centre[:, : self._tracks] + base
-        error = np.empty(centre.shape)
-        error[:] = settled.actual[:, None]
-        error[:, -1] = settled.high
-        error += base
-        error /= centre
-        np.log(error, out=error)
+        error = log_errors(settled.actual, settled.high, centre, base)
         if self._blends:
             learn_blend(state.blend, row, settled.centre[:, self._tracks + 1 :], error[:, self._level], overlap)
             log = np.minimum(method_quantiles(state.spread, row, count), LOG_LIMIT)
@@ -195,8 +199,16 @@ class Pool:
             weight = state.weight.reshape(len(state.share), -1, count)
             touched = fleet if len(weight) > 1 else EVERY
             state.share[touched] = np.add.reduce(weight[touched], axis=1) / len(self.horizons_seconds)
-        memory = np.minimum(np.maximum(MEMORY_SECONDS / spacing, LEAST_MEMORY), MOST_MEMORY)
-        learn_errors(state.spread, row, column, error, memory, overlap, np.maximum(apart / PACE_SECONDS, 1.0), self.quantiles)
+        learn_errors(state.spread, row, column, error, memory_of(spacing), overlap, self.quantiles)
+
+    def _surprise(self, state: PoolState, settled: Settled) -> None:
+        """Count forecasts made in calm that a wave nobody foresaw then met."""
+        fleet, intake = settled.fleet, state.intake
+        horizon = self.horizons_seconds[settled.row % len(self.horizons_seconds)]
+        spacing = np.maximum(horizon / SLOTS, intake.step_seconds[fleet] * stride(intake, fleet))
+        base = offset(intake, fleet)[:, None]
+        error = log_errors(settled.actual, settled.high, settled.centre[:, : self._tracks] + base, base)
+        learn_surprises(state.spread, settled.row, error, memory_of(spacing))
 
     def _say(
         self, state: PoolState, sel: slice | Index, fleet: Index, now_unix: Array, over: Over | None, words: Array | None = None
@@ -258,6 +270,8 @@ class Pool:
         fleets, horizons = len(intake.time_unix), len(self.horizons_seconds)
         centre, late = state.centre, now_unix - intake.time_unix
         quantile = state.spread.quantile.reshape(fleets, horizons, SHAPED, -1)
+        if over is not None:
+            quantile = relieved(state.spread, quantile, over.now > CALM_MULTIPLE)
         if state.stand_in[:, 0].any():
             one = fleets == 1
             quantile = quantile.take(state.stand_in[0], axis=1) if one else quantile[np.arange(fleets)[:, None], state.stand_in]

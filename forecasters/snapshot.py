@@ -15,7 +15,7 @@ import numpy as np
 from controlplane.contracts.errors import SnapshotError
 
 MAGIC = b"tidegate-forecast\n"
-FORMAT = 1
+FORMAT = 2
 DIGEST_BYTES = 16
 
 

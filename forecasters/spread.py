@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from forecasters.api import Array
-from forecasters.intake import Index
+from forecasters.intake import Index, Mask
 
 BINS = 72
 SHAPED = 2
@@ -21,9 +21,12 @@ SCALE_COUNT = 6.0
 PRIOR_COUNT = 15.0
 PRIOR_SCALE = 0.2
 SCALE_MEMORY = 400.0
-NUDGE, NUDGE_PACES, NUDGE_FADES, SHIFT_LIMIT = 0.08, 1.0, 0.5, 3.0
+MEMORY_SECONDS = 14 * 86400.0
+LEAST_MEMORY, MOST_MEMORY = 150.0, 2000.0
+NUDGE, SHIFT_LIMIT = 0.08, 3.0
 PEAK_DOUBT, PEAK_COUNT = 5.0, 3.0
 EAGER_COUNT, REFRESH_EVERY = 40.0, 4.0
+LEAST_ROOM, FORGOTTEN = 0.25, 1e-5
 _TOP = float(np.arcsinh(REACH / FINENESS))
 _WIDTH = 2.0 * _TOP / BINS
 _EDGES = np.linspace(-_TOP, _TOP, BINS + 1)
@@ -35,6 +38,8 @@ class Spread:
 
     The shape is a histogram f32[R, SHAPED, B] and the quantiles read off it, f64[R, SHAPED, Q], in log units:
     a forecast quantile is (centre + offset) * exp(quantile) - offset.
+    `missed` f64[R, SHAPED, Q] is the share of all scored that were waves nobody foresaw, above each quantile; `relief`, of the same
+    shape and at most zero, is what a forecast made inside a wave leaves out of the shape, since it need not fear another.
     """
 
     scale: Array
@@ -43,6 +48,8 @@ class Spread:
     shape: Array
     shift: Array
     quantile: Array
+    missed: Array
+    relief: Array
 
 
 def prior_scale(horizons_seconds: Array) -> Array:
@@ -64,6 +71,8 @@ def start_spread(fleets: int, horizons_seconds: Array, tracks: int, quantiles: A
         shape=np.zeros((rows, SHAPED, len(quantiles))),
         shift=np.zeros((rows, SHAPED, len(quantiles))),
         quantile=np.zeros((rows, SHAPED, len(quantiles))),
+        missed=np.zeros((rows, SHAPED, len(quantiles))),
+        relief=np.zeros((rows, SHAPED, len(quantiles))),
     )
     if rows:
         first = _invert(start.histogram[:1], quantiles)
@@ -72,41 +81,59 @@ def start_spread(fleets: int, horizons_seconds: Array, tracks: int, quantiles: A
     return start
 
 
-def learn_errors(
-    spread: Spread, row: Index, column: Index, error: Array, memory: Array, overlap: Array, pace: Array, quantiles: Array
-) -> None:
+def memory_of(spacing_seconds: Array) -> Array:
+    """Return over how many scored errors a row forgets, f64[k], given the time between them."""
+    out: Array = np.minimum(np.maximum(MEMORY_SECONDS / spacing_seconds, LEAST_MEMORY), MOST_MEMORY)
+    return out
+
+
+def log_errors(actual: Array, high: Array, centre: Array, base: Array) -> Array:
+    """Return log errors f64[k, T] of every track's centre (`base` f64[k, 1] added); the last is of the maximum, `high` f64[k]."""
+    error = np.empty(centre.shape)
+    error[:] = actual[:, None]
+    error[:, -1] = high
+    error += base
+    error /= centre
+    return np.log(error, out=error)
+
+
+def learn_errors(spread: Spread, row: Index, column: Index, error: Array, memory: Array, overlap: Array, quantiles: Array) -> None:
     """Count the log errors f64[k, T] of rows (each at most once), forgetting older ones over `memory` f64[k] counts.
 
     `overlap` f64[k] is how many consecutive errors share their cause: the more, the slower each moves the prior, and the further
     out the quantiles of the maximum are put above the middle. One burst lifts the maximum of every window that holds it, so after
     a week there are seven maxima of a day, however often one was made.
-    `pace` f64[k] is how many times ten minutes one scored error stands for, so that a week corrects as much at any step.
     `column` is each row's horizon: the quantiles of a row that is no longer young are read off every fourth time, in turns.
     """
     error = np.minimum(np.maximum(error, -ERROR_CLIP), ERROR_CLIP)
+    share = 1.0 / np.sqrt(overlap)
     count = spread.count[row] + 1.0
     spread.count[row] = count
     scale = spread.scale.take(row, axis=0)
     size = np.minimum(np.abs(error), 6.0 * scale + 0.02)
     size -= scale
-    size /= np.minimum(count + SCALE_COUNT * np.sqrt(overlap), SCALE_MEMORY)[:, None]
+    size /= np.minimum(count + SCALE_COUNT / share, SCALE_MEMORY)[:, None]
     scale += size
     np.maximum(scale, SCALE_FLOOR, out=scale)
     spread.scale[row] = scale
     scale = scale[:, -SHAPED:]
     error = error[:, -SHAPED:] / scale
-    histogram = _count(spread, row, error, memory, overlap)
+    histogram = _count(spread, row, error, memory, share)
     shape, shift = spread.shape.take(row, axis=0), spread.shift.take(row, axis=0)
-    rate = NUDGE * np.minimum(pace, NUDGE_PACES) / overlap**NUDGE_FADES
-    move = (error[:, :, None] > shape + shift) - (1.0 - quantiles)
-    move *= rate[:, None, None]
+    # Who misses any level misses the lowest.
+    wary = spread.missed[:, :, 0].any()
+    level = _calm_level(spread, row, memory, quantiles) if wary else quantiles
+    move = (error[:, :, None] > shape + shift) - (1.0 - level)
+    move *= (NUDGE * share)[:, None, None]
     shift += move
     np.minimum(np.maximum(shift, -SHIFT_LIMIT, out=shift), SHIFT_LIMIT, out=shift)
     spread.shift[row] = shift
     due = (count <= EAGER_COUNT) | ((count + column) % REFRESH_EVERY == 0.0)
     if due.any():
-        shape[due] = _invert(histogram[due], quantiles)
+        shape[due] = _invert(histogram[due], level[due] if wary else level)
         spread.shape[row] = shape
+        if wary:
+            spread.relief[row[due]] = _invert(histogram[due], quantiles) - shape[due]
     shape += shift
     np.maximum.accumulate(shape, axis=2, out=shape)
     middle = min(int(quantiles.searchsorted(0.5)), len(quantiles) - 1)
@@ -116,10 +143,45 @@ def learn_errors(
     spread.quantile[row] = scale[:, :, None] * shape
 
 
-def _count(spread: Spread, row: Index, error: Array, memory: Array, overlap: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def learn_surprises(spread: Spread, row: Index, error: Array, memory: Array) -> None:
+    """Take in the log errors f64[k, T] of forecasts made in calm, of what a wave that nobody foresaw then brought.
+
+    Of one cause and unlike the rest, they shape nothing: how often each quantile missed one is followed over `memory` f64[k] counts,
+    and `learn_errors` lets the quantile miss so much less in calm. If 3 % of what comes is an unforeseen wave above the 0.9
+    quantile, that quantile is the one that 0.93 of calm stays under.
+    """
+    missed = spread.missed.take(row, axis=0)
+    missed += ((error[:, -SHAPED:, None] > spread.quantile.take(row, axis=0)) - missed) / memory[:, None, None]
+    spread.missed[row] = missed
+
+
+def _calm_level(spread: Spread, row: Index, memory: Array, quantiles: Array) -> Array:
+    """Return which level of calm each quantile is to be, f64[k, SHAPED, Q], what was missed in waves fading.
+
+    At least `LEAST_ROOM` of what a level may miss is left to calm: the far tail of calm says nothing about a wave's height.
+    """
+    missed = spread.missed.take(row, axis=0)
+    missed *= (1.0 - 1.0 / memory)[:, None, None]
+    missed[missed < FORGOTTEN] = 0.0
+    spread.missed[row] = missed
+    out: Array = quantiles + np.minimum(missed, (1.0 - LEAST_ROOM) * (1.0 - quantiles))
+    return out
+
+
+def relieved(spread: Spread, quantile: Array, inside: Mask) -> Array:
+    """Return quantiles f64[n, H, SHAPED, Q] without the fear of a wave for the fleets that are inside of one, bool[n]."""
+    if not spread.relief.any():
+        return quantile
+    lower = (spread.scale[:, -SHAPED:, None] * spread.relief).reshape(quantile.shape)
+    lower *= inside[:, None, None, None]
+    lower += quantile
+    return np.maximum.accumulate(lower, axis=3, out=lower)
+
+
+def _count(spread: Spread, row: Index, error: Array, memory: Array, share: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """Put scaled errors f64[k, SHAPED] into their bins and return the histograms, older counts fading.
 
-    Of `overlap` errors that share a cause each counts less than one, so that the prior is not drowned by the first of them.
+    Each counts as its `share` f64[k]: of errors with one cause less than one, so that the prior is not drowned by the first of them.
     """
     place = np.arcsinh(error / FINENESS)
     place += _TOP
@@ -128,7 +190,7 @@ def _count(spread: Spread, row: Index, error: Array, memory: Array, overlap: Arr
     cell += np.arange(0, cell.size * BINS, BINS)
     histogram = spread.histogram.take(row, axis=0)
     histogram *= (1.0 - 1.0 / memory)[:, None, None].astype(np.float32)
-    histogram.reshape(-1)[cell] += np.repeat(1.0 / np.sqrt(overlap), SHAPED).astype(np.float32)
+    histogram.reshape(-1)[cell] += np.repeat(share, SHAPED).astype(np.float32)
     spread.histogram[row] = histogram
     return histogram
 
@@ -142,7 +204,10 @@ def method_quantiles(spread: Spread, row: Index, methods: int) -> Array:
 
 
 def _invert(histogram: np.ndarray[tuple[int, ...], np.dtype[np.float32]], quantiles: Array) -> Array:
-    """Return the quantiles [k, T, Q] of histograms [k, T, B], linear within a bin (in the bins' own stretched scale)."""
+    """Return the quantiles [k, T, Q] of histograms [k, T, B], linear within a bin (in the bins' own stretched scale).
+
+    `quantiles` are the levels, [Q] or [k, T, Q].
+    """
     rows = histogram.shape[0] * histogram.shape[1]
     cumulated = np.cumsum(histogram.reshape(rows, BINS), axis=1, dtype=np.float64)
     cumulated /= cumulated[:, -1:]
@@ -150,7 +215,7 @@ def _invert(histogram: np.ndarray[tuple[int, ...], np.dtype[np.float32]], quanti
     flat = np.empty(rows * BINS + 1)
     flat[0] = 0.0
     np.add(cumulated, base, out=flat[1:].reshape(rows, BINS))
-    wanted = quantiles + base
+    wanted = quantiles.reshape(-1, quantiles.shape[-1]) + base
     found = flat[1:].searchsorted(wanted)
     np.minimum(found, flat.size - 2, out=found)
     lower = flat[found]

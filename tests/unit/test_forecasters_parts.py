@@ -5,13 +5,14 @@ import pytest
 
 from controlplane.contracts.errors import SnapshotError
 from controlplane.contracts.fleet import ForecastSettings
-from forecasters.api import Batch, Quantiles
+from forecasters.api import Array, Batch, Quantiles
 from forecasters.backtest import replay, summarize, truth
 from forecasters.combine import Combination
 from forecasters.harmonic import FEATURES, Harmonic, refit
 from forecasters.intake import admit, start_intake
 from forecasters.score import coverage, covered, grain_of, mase, pinball, width
 from forecasters.seasonal_naive import SeasonalNaive
+from forecasters.spread import Spread, learn_errors, learn_surprises, relieved, start_spread
 from forecasters.structural import fit_structural
 from forecasters.working_week import DAYS_BACK, WorkingWeek
 from forecasters.zone import Zone
@@ -164,3 +165,39 @@ def test_a_snapshot_of_other_settings_is_refused_and_names_them() -> None:
     other = Combination(ForecastSettings(time_zone="Asia/Tokyo"), np.array([60.0]), levels)
     with pytest.raises(SnapshotError, match="settings"):
         other.load(one.dump(one.start(1)))
+
+
+LEVELS = np.array([0.5, 0.9, 0.99])
+
+
+def _with_waves(share: float, errors: int, spread: Spread, noise: np.random.Generator) -> Array:
+    """Score log errors an hour ahead, every ten minutes: normal ones of 0.1, and of a `share` of them waves of ten times as much.
+
+    Return the mean quantiles [L] over the last half.
+    """
+    row, one, memory = np.zeros(1, dtype=np.int64), np.ones(1), np.full(1, 500.0)
+    said = []
+    for error in 0.1 * noise.standard_normal(errors):
+        if noise.random() < share:
+            learn_surprises(spread, row, np.full((1, 2), 1.0), memory)
+        else:
+            learn_errors(spread, row, row, np.full((1, 2), error), memory, one, LEVELS)
+        said.append(spread.quantile[0, 0].copy())
+    out: Array = np.mean(said[errors // 2 :], axis=0)
+    return out
+
+
+def test_a_quantile_leaves_room_for_the_waves_that_nobody_foresees_and_forgets_them() -> None:
+    spread, noise = start_spread(1, np.array([HOUR]), 2, LEVELS), np.random.default_rng(3)
+    calm = _with_waves(0.0, 3000, spread, noise)
+    assert calm == pytest.approx(0.1 * np.array([0.0, 1.28, 2.33]), abs=0.015)
+    # With one in twenty a wave, the 0.9 quantile is what 0.95 of calm stays under.
+    wary = _with_waves(0.05, 3000, spread, noise)
+    assert wary[1] == pytest.approx(0.1 * 1.64, abs=0.015)
+    said = spread.quantile.reshape(1, 1, 2, 3)
+    inside = relieved(spread, said, np.array([True]))
+    assert (inside[..., 1:] < said[..., 1:]).all()
+    assert (relieved(spread, said, np.array([False])) == said).all()
+    again = _with_waves(0.0, 9000, spread, noise)
+    assert not spread.missed.any()
+    assert again == pytest.approx(calm, abs=0.015)

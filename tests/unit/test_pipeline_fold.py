@@ -27,7 +27,7 @@ from controlplane.contracts.units import from_unix
 from controlplane.forecasting import Forecasting, ForecastState
 from controlplane.pipeline import Pipeline
 from controlplane.planning import Planning, PlanState
-from controlplane.snapshot import dump_forecast, dump_plan, load_forecast, load_plan
+from controlplane.snapshot import SCHEMA_VERSION, dump_forecast, dump_plan, load_forecast, load_plan
 from tests.unit.test_pipe_lines import POLICY
 
 START = from_unix(1_790_000_040.0)
@@ -225,8 +225,9 @@ def test_what_is_no_snapshot_is_refused(fleet: Fleet, content: bytes) -> None:
 
 def test_a_forecast_snapshot_with_broken_methods_is_refused(fleet: Fleet) -> None:
     for methods in ('"!"', '"AAAA"', '""'):
+        content = f'{{"version":{SCHEMA_VERSION},"methods":{methods},"waves":{{}},"observed_unix":null}}'
         with pytest.raises(SnapshotError):
-            load_forecast(Forecasting(fleet), f'{{"version":1,"methods":{methods},"waves":{{}},"observed_unix":null}}'.encode())
+            load_forecast(Forecasting(fleet), content.encode())
 
 
 def test_a_launch_is_forecast_at_once_and_told_twice_changes_nothing(fleet: Fleet) -> None:
