@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from controlplane.contracts.fleet import Tier
+from policies.check_suppliers import check_rented
 from policies.problems import Finding, Path, value_at
 from policies.schema_actuators import REPLICA_ACTUATORS, SPILL_ACTUATORS
 from policies.schema_demand import ENGINE_LISTS, SOURCES
@@ -94,6 +95,7 @@ def _check_offers(tree: object) -> Iterator[Finding]:
         for path, offer in entries(tree, tier):
             yield from _check_actuators(path, offer, REPLICA_ACTUATORS)
             yield from _check_replicas(path, offer)
+            yield from check_rented(path, offer)
     for path, offer in entries(tree, Tier.BURST):
         yield from _check_burst_price(path, offer)
     for path, offer in entries(tree, Tier.SPILL):

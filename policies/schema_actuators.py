@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from policies.schema_fields import Block, Duration, Name, Positive, Text, Url
+from policies.schema_fields import Block, Duration, Name, Text, Url
 
 REPLICA_ACTUATORS = ("kubernetes", "aws", "market", "simulated")
 SPILL_ACTUATORS = ("gateway", "simulated")
@@ -54,26 +54,6 @@ class KubernetesBlock(Block):
     drain_grace_seconds: Duration = Field(
         0.0, alias="drainGrace", description="how long replicas that are to go may still work on what they have, beyond their own grace"
     )
-
-
-class AwsBlock(Block):
-    """EC2 instances, one replica per instance."""
-
-    region: Text = Field(description="AWS region, such as us-east-1")
-    instance_types: tuple[Text, ...] = Field(min_length=1, description="instance types that make one replica, most wanted first")
-    purchase: Literal["onDemand", "spot", "capacityReservation", "capacityBlock"] = Field("onDemand", description="purchase option")
-    launch_template: Text = Field(description="name of the launch template that starts the serving engine")
-    launch_template_version: Text = Field("$Default", description="version of the launch template")
-    subnet_ids: tuple[Text, ...] = Field((), description="subnets to spread over; empty: those of the launch template")
-
-
-class MarketBlock(Block):
-    """Several GPU suppliers behind one interface; the cheapest with stock is taken."""
-
-    suppliers: tuple[Name, ...] = Field(min_length=1, description="names of the configured suppliers that may be bought from")
-    regions: tuple[Text, ...] = Field((), description="where replicas may be, for data residency; empty: anywhere")
-    template: Text | None = Field(None, description="bootstrap template that starts the serving engine")
-    price_advantage: Positive = Field(0.1, le=1.0, description="share by which another supplier must be cheaper before moving to it")
 
 
 class SimulatedBlock(Block):

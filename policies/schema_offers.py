@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from policies.schema_actuators import AwsBlock, GatewayBlock, KubernetesBlock, MarketBlock, SimulatedBlock
+from policies.schema_actuators import GatewayBlock, KubernetesBlock, SimulatedBlock
 from policies.schema_fields import Block, Count, Duration, LeadTime, Name, NonNegative, Positive, PositiveCount, Text
+from policies.schema_suppliers import AwsBlock, MarketBlock
 
 FLOOR_LEAD_TIME_SECONDS = 300.0
 BURST_LEAD_TIME_SECONDS = 600.0
