@@ -79,3 +79,27 @@ def bench(
     options = BenchOptions(tuple(case or ()), tuple(trace or ()), tuple(peer or ()), days, seed, html, as_json, only_list)
     with explained():
         raise typer.Exit(run_bench(options))
+
+
+profile = typer.Typer(help="Look at serving profiles: what a replica carries within the SLO.", no_args_is_help=True)
+studies.add_typer(profile, name="profile")
+
+
+@profile.command("rank")
+def profile_rank(
+    policy: Annotated[Path, typer.Argument(help="a policy file", show_default=False)],
+    fleet: Annotated[str | None, typer.Option("--fleet", help="which fleet of the policy; left out: its only one")] = None,
+    profiles: Annotated[
+        Path | None, typer.Option("--profiles", help="CSV of your own measurements; left out: the one that TIDEGATE_PROFILES names")
+    ] = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option("--price", help="GPU=USD per GPU-hour: rank what is measured on that GPU too, such as H200=3.40; may be repeated"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the figures as JSON")] = False,
+) -> None:
+    """Order offers by USD per million tokens within the SLO, with the reason where one is not eligible."""
+    from controlplane.commands_profile import RankOptions, rank_offers
+
+    with explained():
+        raise typer.Exit(rank_offers(RankOptions(policy, fleet, profiles, tuple(price or ()), as_json)))

@@ -14,6 +14,8 @@ from controlplane.contracts.errors import PolicyError
 from controlplane.contracts.fleet import Fleet
 from controlplane.policy_files import read_texts
 from forecasters.registry import METHODS
+from policies.capacity import Profile
+from policies.capacity_file import read_profiles
 from policies.reading import Known, Reading, read_policies
 
 
@@ -24,12 +26,13 @@ class Environment:
     nats_url: str | None = None
     nats_credentials_file: Path | None = None
     data_folder: Path | None = None
+    profiles_file: Path | None = None
     no_colour: bool = False
     kubebuilder_assets: Path | None = None
 
 
 def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
-    """Return the settings of TIDEGATE_NATS, TIDEGATE_NATS_CREDENTIALS, TIDEGATE_DATA, NO_COLOR and KUBEBUILDER_ASSETS."""
+    """Return the settings of TIDEGATE_NATS, TIDEGATE_NATS_CREDENTIALS, TIDEGATE_DATA, TIDEGATE_PROFILES, NO_COLOR, KUBEBUILDER_ASSETS."""
     source = os.environ if variables is None else variables
 
     def path(name: str) -> Path | None:
@@ -39,6 +42,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         nats_url=source.get("TIDEGATE_NATS") or None,
         nats_credentials_file=path("TIDEGATE_NATS_CREDENTIALS"),
         data_folder=path("TIDEGATE_DATA"),
+        profiles_file=path("TIDEGATE_PROFILES"),
         no_colour=bool(source.get("NO_COLOR")),
         kubebuilder_assets=path("KUBEBUILDER_ASSETS"),
     )
@@ -54,10 +58,21 @@ def read_secret(name: str, variables: Mapping[str, str] | None = None) -> str | 
     return (os.environ if variables is None else variables).get(name) or None
 
 
+def own_profiles(file: Path | None) -> tuple[Profile, ...]:
+    """Return the serving profiles of the user's own file, none where no file is named; PolicyError says what is wrong with it."""
+    if file is None:
+        return ()
+    try:
+        return read_profiles(file.read_text(encoding="utf-8-sig"), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PolicyError(f"the profile file {file} cannot be read: {error}") from error
+
+
 def load_policies(paths: Sequence[Path]) -> Reading:
-    """Return every policy of files and folders with all problems; nothing is raised for a bad policy."""
+    """Return every policy of files and folders with all problems; nothing is raised for a bad policy, PolicyError for bad profiles."""
     texts, problems = read_texts(paths)
-    reading = read_policies(texts, Known(time_zones=frozenset(available_timezones()), methods=frozenset(METHODS)))
+    known = Known(frozenset(available_timezones()), frozenset(METHODS), own_profiles(read_environment().profiles_file))
+    reading = read_policies(texts, known)
     return Reading(reading.policies, (*problems, *reading.problems))
 
 

@@ -6,7 +6,7 @@ The rows are in `capacity_dense` and `capacity_moe`.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import exp, log
@@ -43,11 +43,15 @@ class Profile:
     output_tokens: int
     measured: str
     points: tuple[Point, ...]
+    source: str = SOURCE
 
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What is looked up. A precision of None: unknown, so the slowest measured one is taken."""
+    """What is looked up. A precision of None: unknown, so the slowest measured one is taken.
+
+    `interconnect` is what joins the GPUs of a replica, `nvlink` or `pcie`; None: nobody says, so the one measured is assumed.
+    """
 
     model: str
     engine: str
@@ -58,6 +62,7 @@ class Want:
     precision: str | None = None
     ttft_seconds: float | None = None
     itl_seconds: float | None = None
+    interconnect: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,12 @@ class Unresolved:
 def profiles() -> tuple[Profile, ...]:
     """Return the built-in table."""
     return tuple(_read(line) for text in (capacity_dense.ROWS, capacity_moe.ROWS) for line in text.splitlines() if line)
+
+
+@cache
+def mixtures() -> frozenset[str]:
+    """Return the keys of the models that are mixtures of experts, as far as the built-in table knows them."""
+    return frozenset(model_key(_read(line).model) for line in capacity_moe.ROWS.splitlines() if line)
 
 
 def _read(line: str) -> Profile:
@@ -111,8 +122,28 @@ def model_key(model: str) -> str:
     return _SUFFIX.sub("", name)
 
 
+def find_best_capacity(want: Want, own: Sequence[Profile] = ()) -> Capacity | Unresolved:
+    """Return the capacity by the user's own profiles, by the built-in table where those do not measure the configuration.
+
+    An own profile that is outside the SLO is believed too: the built-in table does not overrule it.
+    """
+    found = find_capacity(want, own) if own else None
+    if found is not None and (isinstance(found, Capacity) or found.field in ("slo", "interconnect")):
+        return found
+    built_in = find_capacity(want)
+    if found is not None and isinstance(built_in, Unresolved) and built_in.field == "model":
+        return found
+    return built_in
+
+
 def find_capacity(want: Want, table: Iterable[Profile] | None = None) -> Capacity | Unresolved:
     """Return the largest measured throughput within the SLO, for the nearest measured shape."""
+    if want.interconnect == "pcie" and want.per_replica > 1 and model_key(want.model) in mixtures():
+        return Unresolved(
+            f"{want.model} is a mixture of experts: on {want.per_replica} GPUs every token crosses between them, and what is measured ran "
+            f"over NVLink, so it says nothing of {want.accelerator} joined by PCIe",
+            "interconnect",
+        )
     rows = tuple(profiles() if table is None else table)
     narrowed = _narrow(rows, want)
     if isinstance(narrowed, Unresolved):
@@ -191,7 +222,8 @@ def _too_tight(rows: Iterable[Profile], want: Want) -> str:
 
 def _source(point: Point, row: Profile) -> str:
     engine = f"{row.engine} {row.engine_version}".removesuffix(" -")
+    shape = f"{row.input_tokens}/{row.output_tokens}"
     return (
-        f"{SOURCE}: {row.model}, {engine}, {row.per_replica} x {row.accelerator}, {row.precision}, {row.input_tokens}/{row.output_tokens} "
-        f"tokens, TTFT {point.ttft_seconds * 1000:.0f} ms, ITL {point.itl_seconds * 1000:g} ms, measured {row.measured}"
+        f"{row.source}: {row.model}, {engine}, {row.per_replica} x {row.accelerator}, {row.precision}, {shape} tokens, "
+        f"TTFT {point.ttft_seconds * 1000:.0f} ms, ITL {point.itl_seconds * 1000:g} ms, measured {row.measured}"
     )

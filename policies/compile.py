@@ -4,6 +4,7 @@ Owns every conversion, so that none happens in the core; the formulas are in the
 It must not read files: `controlplane.config` does, and calls `compile_fleet`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from controlplane.contracts.errors import PolicyError
@@ -28,7 +29,7 @@ from controlplane.contracts.fleet import (
     Unit,
 )
 from controlplane.contracts.units import MILLION
-from policies.capacity import Capacity, Unresolved, Want, find_capacity
+from policies.capacity import Capacity, Profile, Unresolved, Want, find_best_capacity
 from policies.problems import Finding, Path, path_text
 from policies.schema import FleetPolicy, ServingBlock, SpecBlock
 from policies.schema_actuators import REPLICA_ACTUATORS, SPILL_ACTUATORS
@@ -47,13 +48,16 @@ class Carries:
     doubt: str = ""
 
 
-def compile_fleet(policy: FleetPolicy) -> Fleet:
-    """Return the fleet that a policy describes; PolicyError lists every offer whose capacity no profile covers."""
+def compile_fleet(policy: FleetPolicy, own: Sequence[Profile] = ()) -> Fleet:
+    """Return the fleet that a policy describes; PolicyError lists every offer whose capacity no profile covers.
+
+    The user's `own` profiles come before the built-in ones.
+    """
     spec = policy.spec
     offers: list[Offer] = []
     findings: list[Finding] = []
     for path, block in offer_blocks(spec):
-        carries = capacity_of(spec, block, path)
+        carries = capacity_of(spec, block, path, own)
         if isinstance(carries, Finding):
             findings.append(carries)
         else:
@@ -95,18 +99,18 @@ def tokens_to_work(spec: SpecBlock) -> float:
     return 1.0 + (spec.demand.input_token_weight or 0.0) * shape.input_tokens / shape.output_tokens
 
 
-def capacity_of(spec: SpecBlock, block: FloorOffer | BurstOffer, path: Path) -> Carries | Finding:
+def capacity_of(spec: SpecBlock, block: FloorOffer | BurstOffer, path: Path, own: Sequence[Profile] = ()) -> Carries | Finding:
     """Return what one replica of an offer carries: as stated, else from a measured profile; a Finding where none fits."""
     if block.capacity_per_second is not None:
         return Carries(block.capacity_per_second, "capacityPerSecond of the policy")
-    found = look_up(spec.serving, block, path)
+    found = look_up(spec.serving, block, path, own)
     return found if isinstance(found, Finding) else _scaled(found, block.profile.share, tokens_to_work(spec))
 
 
-def look_up(serving: ServingBlock, block: FloorOffer | BurstOffer, path: Path) -> Capacity | Finding:
+def look_up(serving: ServingBlock, block: FloorOffer | BurstOffer, path: Path, own: Sequence[Profile] = ()) -> Capacity | Finding:
     """Return the measured profile of an offer that states no capacity; a Finding says what is measured, where none fits."""
     profile = block.profile
-    found = find_capacity(
+    found = find_best_capacity(
         Want(
             model=profile.model or serving.model,
             engine=profile.engine or serving.engine,
@@ -117,7 +121,9 @@ def look_up(serving: ServingBlock, block: FloorOffer | BurstOffer, path: Path) -
             precision=profile.precision or serving.precision,
             ttft_seconds=serving.slo.ttft_seconds,
             itl_seconds=serving.slo.itl_seconds,
-        )
+            interconnect=block.accelerator.interconnect,
+        ),
+        own,
     )
     if isinstance(found, Unresolved):
         message = f"is required until a profile covers it (demand.unit per second of one replica within the SLO): {found.reason}"

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from controlplane.contracts.fleet import Fleet, Tier
 from policies.advice import advise
+from policies.capacity import Profile
 from policies.check import check_tree, entries
 from policies.compile import capacity_of, compile_fleet, look_up, offer_blocks
 from policies.document import Document, read_documents
@@ -22,10 +23,11 @@ from policies.secrets import find_secrets
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What only the outside knows: names of time zones and of forecasters; empty means not checked."""
+    """What only the outside knows: names of time zones and of forecasters (empty: not checked), and the user's own serving profiles."""
 
     time_zones: frozenset[str] = frozenset()
     methods: frozenset[str] = frozenset()
+    profiles: tuple[Profile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +92,12 @@ def _read_one(document: Document, known: Known) -> tuple[ReadPolicy | None, list
     try:
         policy = FleetPolicy.model_validate(document.tree)
     except ValidationError as error:
-        return None, findings_of(error, FleetPolicy) + findings + _look_up_anyway(document.tree)
-    carried = [(path, capacity_of(policy.spec, block, path)) for path, block in offer_blocks(policy.spec)]
+        return None, findings_of(error, FleetPolicy) + findings + _look_up_anyway(document.tree, known)
+    carried = [(path, capacity_of(policy.spec, block, path, known.profiles)) for path, block in offer_blocks(policy.spec)]
     findings += [carries for _, carries in carried if isinstance(carries, Finding)]
     if findings:
         return None, findings
-    fleet = compile_fleet(policy)
+    fleet = compile_fleet(policy, known.profiles)
     doubts = [
         Finding((*path, "profile"), carries.doubt + "; state capacityPerSecond if you have measured it", Severity.WARNING)
         for path, carries in carried
@@ -104,7 +106,7 @@ def _read_one(document: Document, known: Known) -> tuple[ReadPolicy | None, list
     return ReadPolicy(policy, fleet, document), [*doubts, *advise(policy, fleet)]
 
 
-def _look_up_anyway(tree: object) -> list[Finding]:
+def _look_up_anyway(tree: object, known: Known) -> list[Finding]:
     """Return the missing capacities of the offers that are good, in a document that is not, so that they are not news next time."""
     findings = []
     try:
@@ -117,7 +119,7 @@ def _look_up_anyway(tree: object) -> list[Finding]:
                 block = model.model_validate(entry)
             except ValidationError:
                 continue
-            if block.capacity_per_second is None and isinstance(found := look_up(serving, block, path), Finding):
+            if block.capacity_per_second is None and isinstance(found := look_up(serving, block, path, known.profiles), Finding):
                 findings.append(found)
     return findings
 

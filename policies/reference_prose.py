@@ -47,6 +47,15 @@ points measured at the request shape nearest to `serving.shape`, the largest thr
 Output tokens per second become the demand's unit through `serving.shape`. If `precision` is left out, the slowest measured one is taken.
 The measured latencies are averages of steady runs: a fleet that promises a high percentile should set `profile.share` below 1 or measure.
 What no row covers is an error that says what is measured; state `capacityPerSecond` then. `validate --explain` prints the row and its date.
+A mixture of experts over several GPUs is not placed on an offer that says `interconnect: pcie`: all that is measured ran over NVLink.
+
+**Your own profiles.** `TIDEGATE_PROFILES` names a CSV of your own measurements, which come before the built-in ones: the columns `model`,
+`engine`, `gpu`, `gpus_per_replica`, `isl`, `osl` (tokens in and out), `output_tok_s` (of one replica), `ttft_ms` and `itl_ms`, one operating
+point a line; and where known `precision`, `engine_version`, `measured_at`, `source` and `queueing` (1: past saturation, left out).
+`tidegate profile rank POLICY` puts the offers in order of USD per million output tokens within the SLO, with the reason where one is not
+eligible; `--price H200=3.40` ranks what is measured on a GPU that the policy does not rent yet, and `--profiles FILE` tries a file.
+What is not measured anywhere can be modelled with NVIDIA's aiconfigurator (`pip install aiconfigurator`, not a part of tidegate): write its
+operating points into such a file, and trust its time to the first token least; against measurements it was up to five times too short.
 
 **Price of spill.** With `usdPerMillionTokens`, one request costs (input tokens × `input` + output tokens × `output`) ÷ 1,000,000 at
 `serving.shape`, and that is divided by the work in one request: 1 (`requests`), output tokens (`outputTokens`), or output tokens +

@@ -23,6 +23,9 @@ class AcceleratorBlock(Block):
 
     type: Text = Field(description="GPU type as in the serving profiles: A100, H100, H200, B200, B300, GB200, ...")
     per_replica: PositiveCount = Field(1, description="GPUs per replica")
+    interconnect: Literal["nvlink", "pcie"] | None = Field(
+        None, description="what joins the GPUs of a replica; left out: as in the profile. A mixture of experts is not placed over PCIe"
+    )
 
 
 class ProfileBlock(Block):
