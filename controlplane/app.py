@@ -25,7 +25,7 @@ from controlplane.bus.streams import ensure_streams
 from controlplane.clocks import Clock, SystemClock
 from controlplane.contracts.errors import PolicyError
 from controlplane.contracts.fleet import Fleet, Mode, Offer
-from controlplane.quotes import source_of
+from controlplane.quotes import source_in, source_of
 from controlplane.replay import Replay, shared_time
 from controlplane.services import actuator, collecting, collector, forecaster, planner, quoter
 from controlplane.services.leased import Work, forget_dead_holders, while_leased
@@ -188,8 +188,9 @@ def _makers(plane: Plane, fleet: Fleet, stack: contextlib.AsyncExitStack, speed:
         forecaster.SERVICE: lambda: forecaster.forecaster_of(client, fleet, clock),
         planner.SERVICE: lambda: planner.Planner(client, fleet, clock, plane.roster.heard),
     }
-    if plane.settings.quotes:
-        sources = tuple(source_of(text, plane.settings.quotes_token) for text in plane.settings.quotes)
+    sources = tuple(source_of(text, plane.settings.quotes_token) for text in plane.settings.quotes)
+    sources += tuple(source_in(block) for block in fleet.quotes)
+    if sources:
         for source in sources:
             stack.push_async_callback(source.close)
         makers[quoter.SERVICE] = lambda: quoter.Quoter(client, fleet, sources, clock)

@@ -1,23 +1,26 @@
-"""Prices, stock and lead times that a file or an HTTP address tells, as Quotes.
+"""Prices, stock and lead times that a file or an HTTP address tells, or a policy states, as Quotes.
 
-Owns the reading of one JSON shape, from a file or by HTTP, and that a bad source keeps the last word rather than inventing one.
-It must not publish; `controlplane.services.quoter` does. A price that the policy states needs no source; actuators quote for themselves.
+Owns the reading of one JSON shape, wherever it comes from, and that a bad source keeps the last word rather than inventing one.
+It must not publish; `controlplane.services.quoter` does. An offer's own price needs no source; actuators quote for themselves.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from controlplane.contracts.errors import TidegateError
+from controlplane.config import read_secret
+from controlplane.contracts.errors import PolicyError, TidegateError
 from controlplane.contracts.events import Quote
 from controlplane.contracts.units import Count, Name, NonNegative, Time, from_unix
 
 TIMEOUT_SECONDS = 5.0
 LARGEST_BYTES = 1024 * 1024
 DEFAULT_LIFE_SECONDS = 600.0
+ADDRESSES = ("http://", "https://")
 
 
 class QuoteError(TidegateError):
@@ -55,6 +58,20 @@ class QuoteSource(Protocol):
         ...
 
 
+class StatedQuotes:
+    """Quotes that a policy states: lines of the document, in its own words."""
+
+    def __init__(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        self._document = json.dumps({"quotes": lines}).encode()
+
+    async def read(self) -> bytes:
+        """Return the document."""
+        return self._document
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
 class FileQuotes:
     """A JSON file, read anew each time: whoever writes it should replace it in one step."""
 
@@ -75,18 +92,19 @@ class FileQuotes:
 
 
 class HttpQuotes:
-    """A JSON document at an address. A bearer token comes as a value, and is never part of a message."""
+    """A JSON document at an address. A bearer token, a value or in a file that is read each time, is never part of a message."""
 
-    def __init__(self, url: str, token: str | None = None, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._client = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, headers=headers, transport=transport)
-        self._url = url
+    def __init__(
+        self, url: str, token: str | None = None, transport: httpx.AsyncBaseTransport | None = None, token_file: Path | None = None
+    ) -> None:
+        self._client = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, transport=transport)
+        self._url, self._token, self._token_file = url, token, token_file
 
     async def read(self) -> bytes:
         """Return the document, at most `LARGEST_BYTES` of it."""
         host = httpx.URL(self._url).host
         try:
-            async with self._client.stream("GET", self._url) as answer:
+            async with self._client.stream("GET", self._url, headers=self._headers()) as answer:
                 if answer.status_code != httpx.codes.OK:
                     raise QuoteError(f"{host} answered {answer.status_code}")
                 body = bytearray()
@@ -98,6 +116,13 @@ class HttpQuotes:
         except httpx.HTTPError as error:
             raise QuoteError(f"{host} does not answer: {type(error).__name__}") from error
 
+    def _headers(self) -> dict[str, str]:
+        try:
+            token = self._token if self._token_file is None else self._token_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise QuoteError(f"the bearer token file {self._token_file} cannot be read: {type(error).__name__}") from error
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
@@ -105,9 +130,31 @@ class HttpQuotes:
 
 def source_of(text: str, token: str | None = None) -> QuoteSource:
     """Return the source that an option names: an http(s) address, or a file."""
-    if text.startswith(("http://", "https://")):
+    if text.startswith(ADDRESSES):
         return HttpQuotes(text, token)
     return FileQuotes(Path(text).expanduser())
+
+
+def source_in(block: Mapping[str, Any], secret: Callable[[str], str | None] = read_secret) -> QuoteSource:
+    """Return the source that an entry of a policy's `quotes` names; PolicyError where its token's variable is not set."""
+    if "static" in block:
+        return StatedQuotes(block["static"])
+    if "file" in block:
+        return FileQuotes(Path(block["file"]["path"]).expanduser())
+    http = block["http"]
+    name, token_file = http.get("bearer_token_env"), http.get("bearer_token_file")
+    token = secret(name) if name else None
+    if name and token is None:
+        raise PolicyError(f"spec.quotes: the environment variable {name}, which holds the token of {http['url']}, is not set")
+    return HttpQuotes(http["url"], token, token_file=Path(token_file).expanduser() if token_file else None)
+
+
+def require_files(texts: Sequence[str], blocks: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Raise QuoteError where a file that an option or a policy names is not there: a typing error must not pass for a price unknown."""
+    named = [text for text in texts if not text.startswith(ADDRESSES)] + [block["file"]["path"] for block in blocks if "file" in block]
+    missing = [name for name in named if not Path(name).expanduser().is_file()]
+    if missing:
+        raise QuoteError(f"there is no file of quotes {', '.join(missing)}; name a JSON file that is there, or an http(s) address")
 
 
 def quotes_of(body: bytes, offers: Sequence[str], now_unix: float) -> tuple[Quote, ...]:

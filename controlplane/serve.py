@@ -25,6 +25,7 @@ from controlplane.contracts.errors import PolicyError, TidegateError
 from controlplane.contracts.events import Decision, Event
 from controlplane.contracts.fleet import Fleet, Mode
 from controlplane.contracts.subjects import DEAD_STREAM, DEAD_SUBJECTS, INPUT_SUBJECTS, INPUTS_STREAM, OUTPUT_SUBJECTS, OUTPUTS_STREAM
+from controlplane.quotes import require_files
 from controlplane.replay import is_replay, refuse_mixture, replay_of
 from controlplane.services.web import SERVICE as WEB
 from controlplane.traces import data_folders
@@ -88,6 +89,7 @@ def settings_of(options: ServeOptions) -> Settings:
     url = options.nats_url or environment.nats_url
     if options.service is not None and url is None:
         raise TidegateError("a service alone needs a NATS server that the others share: give --nats or set TIDEGATE_NATS")
+    require_files(options.quotes, [block for fleet in fleets for block in fleet.quotes])
     return Settings(
         fleets=fleets,
         folder=options.folder or platformdirs.user_state_path("tidegate") / "up",

@@ -9,16 +9,18 @@ from typing import Any
 
 from controlplane.contracts.fleet import Tier
 from policies.check_suppliers import check_rented
-from policies.problems import Finding, Path, value_at
+from policies.problems import Finding, Path, nearest, value_at
 from policies.schema_actuators import REPLICA_ACTUATORS, SPILL_ACTUATORS
 from policies.schema_demand import ENGINE_LISTS, SOURCES
+from policies.schema_quotes import QUOTE_SOURCES
 
 QUOTING_ACTUATORS = ("aws", "market", "simulated")
 
 
 def check_tree(tree: object) -> list[Finding]:
     """Return every disagreement between fields of one document."""
-    return [*_check_demand(tree), *_check_offers(tree), *_check_names(tree), *_check_launches(tree), *_check_windows(tree)]
+    parts = (_check_demand, _check_offers, _check_names, _check_launches, _check_windows, _check_quotes)
+    return [finding for part in parts for finding in part(tree)]
 
 
 def entries(tree: object, tier: Tier) -> list[tuple[Path, Mapping[str, Any]]]:
@@ -97,7 +99,7 @@ def _check_offers(tree: object) -> Iterator[Finding]:
             yield from _check_replicas(path, offer)
             yield from check_rented(path, offer)
     for path, offer in entries(tree, Tier.BURST):
-        yield from _check_burst_price(path, offer)
+        yield from _check_burst_price(path, offer, has_quotes=bool(value_at(tree, ("spec", "quotes"))))
     for path, offer in entries(tree, Tier.SPILL):
         yield from _check_actuators(path, offer, SPILL_ACTUATORS)
         prices = [key for key in ("usdPerMillionTokens", "usdPerUnit") if key in offer]
@@ -131,10 +133,11 @@ def _check_replicas(path: Path, offer: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
-def _check_burst_price(path: Path, offer: Mapping[str, Any]) -> Iterator[Finding]:
+def _check_burst_price(path: Path, offer: Mapping[str, Any], *, has_quotes: bool) -> Iterator[Finding]:
     price, ceiling = _number(offer.get("usdPerReplicaHour")), _number(offer.get("usdPerReplicaHourCeiling"))
     if (
         "usdPerReplicaHour" not in offer
+        and not has_quotes
         and "usdPerReplicaHourCeiling" not in offer
         and not any(kind in offer for kind in QUOTING_ACTUATORS)
     ):
@@ -143,6 +146,45 @@ def _check_burst_price(path: Path, offer: Mapping[str, Any]) -> Iterator[Finding
         yield Finding(
             (*path, "usdPerReplicaHourCeiling"), f"is below usdPerReplicaHour, {price:g}, so it would never be bought; raise the ceiling"
         )
+
+
+def _check_quotes(tree: object) -> Iterator[Finding]:
+    """Each entry names one source, and what it states is of an offer that there is."""
+    named = [offer for tier in (Tier.FLOOR, Tier.BURST) for _, offer in entries(tree, tier) if "name" in offer]
+    offers = {str(offer["name"]): any(kind in offer for kind in QUOTING_ACTUATORS) for offer in named}
+    stated: set[str] = set()
+    listed = value_at(tree, ("spec", "quotes"))
+    for index, entry in enumerate(listed if isinstance(listed, list) else []):
+        path: Path = ("spec", "quotes", index)
+        if not isinstance(entry, Mapping):
+            continue
+        given = [source for source in QUOTE_SOURCES if source in entry]
+        if len(given) != 1:
+            what = f"names {' and '.join(given)}" if given else "names no source"
+            yield Finding(path, f"{what}; name exactly one of {', '.join(QUOTE_SOURCES)}, and give each further source its own entry")
+        http = entry.get("http")
+        if isinstance(http, Mapping) and {"bearerTokenEnv", "bearerTokenFile"} <= set(http):
+            yield Finding((*path, "http"), "names two bearer tokens; keep one of bearerTokenEnv and bearerTokenFile")
+        quotes = entry.get("static")
+        for place, quote in enumerate(quotes if isinstance(quotes, list) else []):
+            yield from _check_static(quote, (*path, "static", place), offers, stated)
+
+
+def _check_static(quote: object, path: Path, offers: Mapping[str, bool], stated: set[str]) -> Iterator[Finding]:
+    """`offers` tells of each offer whether its actuator quotes for itself."""
+    name = value_at(quote, ("offer",))
+    if not isinstance(quote, Mapping) or not isinstance(name, str):
+        return
+    if name not in offers:
+        hint = nearest(name, offers) or f"; the offers are {', '.join(offers) or 'none'}"
+        yield Finding((*path, "offer"), f"is no offer of this fleet's floor or burst{hint}")
+    if offers.get(name):
+        yield Finding((*path, "offer"), "is quoted by its own actuator, and the two would take turns; remove one of them")
+    if name in stated:
+        yield Finding((*path, "offer"), "is given twice; state each offer once")
+    if not {"usdPerReplicaHour", "stockReplicas"} & set(quote):
+        yield Finding(path, "says nothing; give usdPerReplicaHour, stockReplicas or both")
+    stated.add(name)
 
 
 def _check_names(tree: object) -> Iterator[Finding]:

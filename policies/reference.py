@@ -19,6 +19,7 @@ from policies.reference_prose import HEAD, TAIL
 from policies.schema import FleetPolicy
 from policies.schema_actuators import REPLICA_ACTUATORS, SPILL_ACTUATORS
 from policies.schema_demand import ENGINE_LISTS, SOURCES
+from policies.schema_quotes import QUOTE_SOURCES
 
 SCHEMA_ID = "https://tidegate.dev/schemas/fleet.v1alpha1.schema.json"
 
@@ -36,6 +37,7 @@ GROUPS: dict[str, tuple[Count, tuple[str, ...]]] = {
     "FloorOffer": (Count.AT_MOST_ONE, REPLICA_ACTUATORS),
     "BurstOffer": (Count.AT_MOST_ONE, REPLICA_ACTUATORS),
     "SpillOffer": (Count.AT_MOST_ONE, SPILL_ACTUATORS),
+    "QuotesBlock": (Count.ONE, QUOTE_SOURCES),
 }
 
 

@@ -1,6 +1,6 @@
 """The policy YAML, apiVersion tidegate.dev/v1alpha1, kind Fleet: one document per fleet, shaped as a Kubernetes resource.
 
-Owns the root, `metadata` and `spec.serving`; `schema_demand`, `schema_offers`, `schema_actuators` and `schema_control` own the rest.
+Owns the root, `metadata` and `spec.serving`; the other `schema_…` rooms own the rest.
 Models only reject one field at a time; what several fields must agree on is in `check`, and what is merely odd in `advice`.
 """
 
@@ -12,6 +12,7 @@ from policies.schema_control import BehaviorBlock, ForecastBlock, GuardBlock, La
 from policies.schema_demand import DemandBlock
 from policies.schema_fields import Block, Name, Positive, PositiveDuration, Text
 from policies.schema_offers import BurstOffer, FloorOffer, SpillOffer
+from policies.schema_quotes import QuotesBlock
 
 API_VERSION = "tidegate.dev/v1alpha1"
 KIND = "Fleet"
@@ -72,6 +73,7 @@ class SpecBlock(Block):
     floor: tuple[FloorOffer, ...] = Field((), max_length=64, description="committed capacity: paid, used or not")
     burst: tuple[BurstOffer, ...] = Field((), max_length=64, description="capacity rented by the hour, cheapest per unit of work first")
     spill: tuple[SpillOffer, ...] = Field((), max_length=1, description="serverless tokens of the same model; at most one entry for now")
+    quotes: tuple[QuotesBlock, ...] = Field((), max_length=16, description="where prices and stock are known from, beside the actuators")
     forecast: ForecastBlock = Field(default_factory=ForecastBlock, description="how demand is forecast")
     launches: tuple[LaunchBlock, ...] = Field((), max_length=256, description="announced waves")
     behavior: BehaviorBlock = Field(default_factory=BehaviorBlock, description="how fast the fleet may move, in the HPA's words")

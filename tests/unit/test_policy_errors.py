@@ -119,6 +119,39 @@ ONE_ERROR = [
         "measured: 4 x B200, 8 x B200, 8 x H200",
     ),
     ("itl: 50ms", "itl: 1ms", 13, "spec.floor[0].capacityPerSecond", "shortest ITL"),
+    ("guard:", "quotes: [{}]\n  guard:", 26, "spec.quotes[0]", "names no source; name exactly one of static, file, http"),
+    ("guard:", "quotes: [{file: {path: q.json}, http: {url: http://q}}]\n  guard:", 26, "spec.quotes[0]", "names file and http"),
+    ("guard:", "quotes: [{file: {}}]\n  guard:", 26, "spec.quotes[0].file.path", "is required: path of the file"),
+    ("guard:", "quotes: [{http: {url: prices}}]\n  guard:", 26, "spec.quotes[0].http.url", "begins with http://"),
+    (
+        "guard:",
+        "quotes: [{http: {url: http://q, bearerTokenEnv: A, bearerTokenFile: b}}]\n  guard:",
+        26,
+        "spec.quotes[0].http",
+        "keep one of bearerTokenEnv and bearerTokenFile",
+    ),
+    (
+        "guard:",
+        "quotes: [{static: [{offer: rentd, stockReplicas: 8}]}]\n  guard:",
+        26,
+        "spec.quotes[0].static[0].offer",
+        "did you mean rented?",
+    ),
+    ("guard:", "quotes: [{static: [{offer: rented}]}]\n  guard:", 26, "spec.quotes[0].static[0]", "give usdPerReplicaHour, stockReplicas"),
+    (
+        "guard:",
+        "quotes: [{static: [{offer: rented, stockReplica: 8}]}]\n  guard:",
+        26,
+        "spec.quotes[0].static[0].stockReplica",
+        "did you mean stockReplicas?",
+    ),
+    (
+        "leadTime: 8m\n",
+        "leadTime: 8m\n      simulated: {}\n  quotes: [{static: [{offer: rented, stockReplicas: 8}]}]\n",
+        24,
+        "spec.quotes[0].static[0].offer",
+        "is quoted by its own actuator",
+    ),
     ("DeepSeek-R1", "Mystery-9", 13, "spec.floor[0].capacityPerSecond", "no profile of the model"),
 ]
 
@@ -246,3 +279,10 @@ def test_a_rented_offer_of_one_name_is_one_thing_in_all_fleets() -> None:
 
 def test_an_offer_of_no_replicas_is_drained() -> None:
     assert problems_of(edited(("replicas: {max: 40}", "replicas: {max: 0}"))) == []
+
+
+def test_a_price_may_be_left_to_quotes() -> None:
+    left_out = ("      usdPerReplicaHour: 20\n", "")
+    assert [problem.path for problem in problems_of(edited(left_out))] == ["spec.burst[0]"]
+    (warning,) = problems_of(edited(left_out, ("guard:", "quotes: [{http: {url: http://prices}}]\n  guard:")))
+    assert "nothing is bought until a quote comes" in str(warning)

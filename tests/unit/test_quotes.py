@@ -5,7 +5,11 @@ import json
 import httpx
 import pytest
 
-from controlplane.quotes import FileQuotes, HttpQuotes, QuoteError, quotes_of, source_of
+from controlplane.contracts.errors import PolicyError
+from controlplane.contracts.events import Quote
+from controlplane.contracts.units import from_unix
+from controlplane.quotes import FileQuotes, HttpQuotes, QuoteError, quotes_of, require_files, source_in, source_of
+from controlplane.services.quoter import joined
 
 NOW = 1_700_000_000.0
 DOCUMENT = {
@@ -77,3 +81,50 @@ async def test_an_address_is_asked_with_its_token() -> None:
     source = HttpQuotes("http://prices/quotes", "t0ken", httpx.MockTransport(answer))
     assert await source.read() == b"Bearer t0ken"
     await source.close()
+
+
+async def test_what_a_policy_states_is_a_source_like_any_other() -> None:
+    source = source_in({"static": [{"offer": "rented", "stock_replicas": 8}, {"offer": "other", "usd_per_replica_hour": 2.0}]})
+    (quote,) = quotes_of(await source.read(), ["rented"], NOW)
+    assert (quote.stock_replicas, quote.usd_per_replica_hour) == (8, None)
+    await source.close()
+
+
+async def test_a_token_of_the_policy_comes_from_a_variable_or_is_read_anew_from_its_file(tmp_path) -> None:
+    block = {"http": {"url": "http://prices/quotes", "bearer_token_env": "PRICES_TOKEN"}}
+    with pytest.raises(PolicyError, match="PRICES_TOKEN, which holds the token of"):
+        source_in(block, {}.get)
+    await source_in(block, {"PRICES_TOKEN": "t0ken"}.get).close()
+    file = tmp_path / "token"
+    echo = httpx.MockTransport(lambda request: httpx.Response(200, content=request.headers["authorization"]))
+    source = HttpQuotes("http://prices/quotes", transport=echo, token_file=file)
+    with pytest.raises(QuoteError, match="token file"):
+        await source.read()
+    for token in ("one", "two"):
+        file.write_text(token + "\n")
+        assert await source.read() == f"Bearer {token}".encode()
+    await source.close()
+
+
+def test_a_file_that_is_not_there_is_an_error_at_the_start(tmp_path) -> None:
+    there = tmp_path / "quotes.json"
+    there.write_text("{}")
+    require_files([str(there), "https://prices/quotes"], [{"file": {"path": str(there)}}, {"http": {"url": "http://prices"}}])
+    with pytest.raises(QuoteError, match=r"no-such\.json"):
+        require_files([str(tmp_path / "no-such.json")])
+    with pytest.raises(QuoteError, match=r"nor-this\.json"):
+        require_files([], [{"file": {"path": "nor-this.json"}}])
+
+
+def quote(expires: float, **figures: float) -> Quote:
+    return Quote(time=from_unix(NOW), offer="rented", expires=from_unix(NOW + expires), **figures)
+
+
+def test_of_several_sources_the_first_that_knows_a_figure_counts_while_it_holds() -> None:
+    stated, asked = quote(600.0, stock_replicas=8), quote(300.0, stock_replicas=99, usd_per_replica_hour=7.5)
+    both = joined([stated, asked], NOW)
+    assert both == quote(300.0, stock_replicas=8, usd_per_replica_hour=7.5)
+    later = joined([stated, asked], NOW + 301.0)
+    assert later is not None
+    assert (later.stock_replicas, later.usd_per_replica_hour) == (8, None)
+    assert joined([], NOW) is None
