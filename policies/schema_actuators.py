@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from policies.schema_fields import Block, Duration, Name, Text, Url
+from policies.schema_fields import Block, Duration, Name, Port, Text, Url
 
 REPLICA_ACTUATORS = ("kubernetes", "aws", "market", "simulated")
 SPILL_ACTUATORS = ("gateway", "simulated")
@@ -53,6 +53,9 @@ class KubernetesBlock(Block):
     )
     drain_grace_seconds: Duration = Field(
         0.0, alias="drainGrace", description="how long replicas that are to go may still work on what they have, beyond their own grace"
+    )
+    metrics_port: Port | None = Field(
+        None, description="port of the pods' metrics page, which tells the requests in flight; left out: an annotation of the pods does"
     )
 
 

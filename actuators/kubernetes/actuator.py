@@ -24,6 +24,7 @@ from actuators.kubernetes.cluster import Cluster
 from actuators.kubernetes.disruption import allowed
 from actuators.kubernetes.drain import Drain
 from actuators.kubernetes.errors import Conflict, NotFound
+from actuators.kubernetes.in_flight import with_in_flight
 from actuators.kubernetes.mirror import Mirror
 from actuators.kubernetes.nodes import ALL, Inventory, inventory, takes
 from actuators.kubernetes.notices import Notices
@@ -149,7 +150,7 @@ class KubernetesActuator:
             wanted, reason = wanted + kept, "; ".join(filter(None, (reason, short)))
             if wanted >= sight.asked:
                 return Skipped(short)
-        pods = sight.pods
+        pods = await with_in_flight(sight.pods, sight.target.metrics_port)
         # What has no pod yet goes without one.
         count = max(sum(pod.is_counted for pod in pods) - wanted, 0)
         going = leaving(pods, count, await self._held(sight))
@@ -160,6 +161,9 @@ class KubernetesActuator:
 
     async def _write(self, fleet: str, offer: Offer, sight: Sight, wanted: int, reason: str) -> Applied:
         await self._scaling(fleet, offer).write(sight.resource, sight.workload, wanted, self._clock())
+        if sight.contested:
+            self._contested_unix[fleet, offer.name] = self._clock()
+            log.warning("somebody else scales this too", fleet=fleet, offer=offer.name, object=str(sight.target), who=sight.contested)
         said = f"scaled from {sight.asked} to {wanted} for fleet {fleet}, offer {offer.name}" + (f"; {reason}" if reason else "")
         await self._notices.say(sight.resource, sight.target, sight.workload, "Scaled", said)
         return Applied(wanted - sight.asked, reason=reason)
@@ -169,11 +173,9 @@ class KubernetesActuator:
         who = f"{sight.contested} wrote {sight.asked}"
         if sight.target.on_conflict == "yield":
             return Skipped(f"yields: {who}")
-        now, pause = self._clock(), CONTEST_SECONDS[sight.target.on_conflict]
-        if now - self._contested_unix.get((fleet, offer.name), float("-inf")) < pause:
+        pause = CONTEST_SECONDS[sight.target.on_conflict]
+        if self._clock() - self._contested_unix.get((fleet, offer.name), float("-inf")) < pause:
             return Skipped(f"{who}; it is written over every {pause:g} s at most")
-        self._contested_unix[fleet, offer.name] = now
-        log.warning("somebody else scales this too", fleet=fleet, offer=offer.name, object=str(sight.target), who=sight.contested)
         return None
 
     async def _sight(self, fleet: str, offer: Offer) -> Sight:

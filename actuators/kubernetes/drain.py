@@ -1,8 +1,8 @@
 """Replicas that are to go, made to go in the right order and not before their work is done, or their grace is over.
 
 Owns the annotations: what a pod's deletion costs, which a ReplicaSet follows, and since when it drains, which outlives a restart of ours.
-It must not choose them: `shrink` does. Requests in flight are read from the annotation `tidegate.dev/in-flight-requests`, which the
-engine's side-car or its operator keeps; without it a replica counts as idle, and its own termination grace is all it has.
+It must not choose them: `shrink` does. `in_flight` says how many requests a replica works on; one that nobody tells of counts as idle,
+and its own termination grace is all it has.
 """
 
 import asyncio

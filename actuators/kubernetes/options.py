@@ -14,7 +14,7 @@ from controlplane.contracts.fleet import Offer, Tier
 class Target:
     """The object that is scaled, and how. `on_conflict` is yield, warn or takeOver; `is_fixed_pool`: no more than its nodes hold.
 
-    `drain_grace_seconds` is how long replicas that are to go may still work on what they have.
+    `drain_grace_seconds` is how long replicas that are to go may still work on what they have, which `metrics_port` tells (0: none).
     """
 
     api_version: str
@@ -25,6 +25,7 @@ class Target:
     is_fixed_pool: bool
     node_labels: Mapping[str, str] | None
     drain_grace_seconds: float
+    metrics_port: int = 0
 
     def __str__(self) -> str:
         """Print as `Deployment serving/r1`."""
@@ -44,4 +45,5 @@ def target_of(offer: Offer) -> Target:
         is_fixed_pool=block.get("nodes", "fixed" if offer.tier is Tier.FLOOR else "elastic") == "fixed",
         node_labels=labels if isinstance(labels, Mapping) and labels else None,
         drain_grace_seconds=float(str(block.get("drain_grace_seconds") or 0.0)),
+        metrics_port=int(str(block.get("metrics_port") or 0)),
     )

@@ -10,7 +10,7 @@ from actuators.api import Intent, IntentStore
 from actuators.kubernetes.api_server import APPLY, MERGE, ApiServer, Json, Resource
 from actuators.kubernetes.errors import Conflict, Refused
 from actuators.kubernetes.selectors import Selector, parse_selector
-from actuators.kubernetes.workloads import Workload, Written
+from actuators.kubernetes.workloads import Owner, Workload, Written
 from controlplane.contracts.errors import SupplierError
 
 ASKED, WRITTEN = "asked", "written"
@@ -27,6 +27,7 @@ class Scaling:
         self._replicas = 0
         self._selector: Selector | None = None
         self._intent: Intent | None = None
+        self._owners: tuple[Owner, ...] = ()
 
     async def replicas(self, resource: Resource, workload: Workload) -> int:
         """Return the number that the scale asks for; read from the server when the object's spec has changed since."""
@@ -50,7 +51,7 @@ class Scaling:
         last = self._intent
         if last is None or last.before is None or not last.replicas:
             return None
-        return Written(last.replicas[0], last.before, last.count, last.state == WRITTEN, last.opened_unix)
+        return Written(last.replicas[0], last.before, last.count, last.state == WRITTEN, last.opened_unix, self._owners)
 
     async def write(self, resource: Resource, workload: Workload, replicas: int, now_unix: float) -> None:
         """Set the number; Conflict where the object is no longer the one that was read. Recorded before it is asked, and after."""
@@ -65,13 +66,14 @@ class Scaling:
         try:
             scale = await self._patched(resource, workload, replicas)
         except (Conflict, Refused) as error:
-            # Surely not written: what is there is what was there.
-            await self._record(replace(self._intent, count=before, state=WRITTEN, reason=str(error)))
+            # Surely not written: what we wrote last is what it was.
+            undone = last if last is not None else replace(asked, before=None, state=WRITTEN)
+            await self._record(replace(undone, number=number, revision=self._intent.revision, reason=str(error)))
             raise
         except SupplierError:
             self.forget()
             raise
-        self._read = (workload.uid, -1)
+        self._read, self._owners = (workload.uid, -1), workload.owners
         self._replicas = int((scale.get("spec") or {}).get("replicas") or 0)
         await self._record(replace(self._intent, state=WRITTEN))
 

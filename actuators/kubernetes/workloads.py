@@ -60,13 +60,17 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What we wrote last, and when: from how many replicas to how many. `is_sure` is false while nobody knows whether it arrived."""
+    """What we wrote last, and when: from how many replicas to how many. `is_sure` is false while nobody knows whether it arrived.
+
+    `owners` are those of the number before we wrote it, as far as that is remembered.
+    """
 
     uid: str
     before: int
     after: int
     is_sure: bool
     at_unix: float = 0.0
+    owners: tuple[Owner, ...] = ()
 
 
 def parse_workload(raw: Mapping[str, Any]) -> Workload:
@@ -112,7 +116,8 @@ def contest(workload: Workload, replicas: int, written: Written | None) -> str:
         return str(next((owner for owner in others if owner.manager in AUTOSCALERS), ""))
     if replicas == written.after or (not written.is_sure and replicas == written.before):
         return ""
-    later = [owner for owner in others if owner.time and unix_of(owner.time) >= written.at_unix - CLOCKS_APART_SECONDS]
+    since = written.at_unix - CLOCKS_APART_SECONDS
+    later = [owner for owner in others if owner not in written.owners and owner.time and unix_of(owner.time) >= since]
     return str(later[0]) if later else "somebody through the scale subresource"
 
 

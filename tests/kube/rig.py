@@ -44,7 +44,7 @@ class KubernetesRig:
 
     def actuator(self) -> Actuator:
         config = self.plane.kubeconfig(server=self.proxy.url)
-        self._clusters.append(Cluster(kubeconfig=config, blind_seconds=0.2, patience_seconds=0.5))
+        self._clusters.append(Cluster(kubeconfig=config, blind_seconds=1.0, patience_seconds=0.5))
         return KubernetesActuator(self._clusters[-1], self.store)
 
     def advance(self, seconds: float) -> None:
