@@ -174,7 +174,8 @@ class Harmonic:
 
     def log_shape_one(self, state: Tide, time_unix: Array) -> float:
         """Return the log of the tide of the first fleet at one time f64[1]."""
-        return float(np.dot(self.features_at(time_unix)[0], state.theta[0]))
+        slot = round(float(self._zone.to_local(time_unix)[0]) * (TABLE_SLOTS / (7.0 * self._season)))
+        return float(TABLE[slot % TABLE_SLOTS].dot(state.theta[0]))
 
     def log_shape(self, state: Tide, fleet: Index | slice, time_unix: Array) -> Array:
         """Return the log of the tide alone at one time per fleet, f64[k]."""
@@ -192,6 +193,8 @@ class Harmonic:
 
     def context(self, state: Tide, intake: Intake, fleet: Index | slice, now_unix: Array, horizons_seconds: Array) -> Array:
         """Return the tide now, so that how fast a deviation from it fades can be learnt."""
+        if len(state.bins) == 1:
+            return np.array([[[self.log_shape_one(state, now_unix)]]])
         return self.log_shape(state, fleet, now_unix)[:, None, None]
 
 

@@ -84,6 +84,8 @@ class Pool:
         self._level = names.index(LEVEL) if self._blends else 0
         self._others = np.array([i for i in range(len(names)) if i != self._level], dtype=np.int64)
         self._contexts = sum(method.context_size for method in self.methods) if self._blends else 0
+        before = [sum(other.context_size for other in self.methods[:place]) for place in range(len(names))]
+        self._places = {name: (place, len(names) + before[place]) for place, name in enumerate(names)}
         shares = [PRIOR_SHARE.get(names[i], 0.1) for i in self._others]
         self._prior = np.array([*shares, *[0.0] * (self._contexts + 1)])
         self._columns = self._tracks + 1 + len(self._prior) * self._blends
@@ -155,10 +157,9 @@ class Pool:
     def _listen(self, words: Array, state: PoolState, sel: slice | Index, now_unix: Array, method: PointMethod[Any]) -> None:
         """Write one method's words (and contexts) at the horizons into `words` f64[n, H, M + C]."""
         own = state.methods[method.name]
-        place = self.methods.index(method)
+        place, first = self._places[method.name]
         words[sel, :, place] = method.centre(own, state.intake, sel, now_unix, self.horizons_seconds)
         if self._contexts and method.context_size:
-            first = len(self.methods) + sum(other.context_size for other in self.methods[:place])
             context = method.context(own, state.intake, sel, now_unix, self.horizons_seconds)
             words[sel, :, first : first + method.context_size] = context
 
@@ -232,7 +233,7 @@ class Pool:
             out[:, :, : count + 1] *= ahead[:, :, None]
             wavy = (over.now[sel][:, None] > CALM_MULTIPLE) | (ahead > CALM_MULTIPLE)
             out[:, :, self._tracks] = wavy | (np.abs(over.spread[sel]).max(axis=2) > CALM_SPREAD)
-        if state.stand_in[sel, 0].any():
+        if np.count_nonzero(state.stand_in[sel, 0]):
             out = out.take(state.stand_in[0], axis=1) if len(out) == 1 else out[np.arange(len(fleet))[:, None], state.stand_in[sel]]
         np.maximum.accumulate(out[:, :, count], axis=1, out=out[:, :, count + 1])
         return out
@@ -272,10 +273,10 @@ class Pool:
         quantile = state.spread.quantile.reshape(fleets, horizons, SHAPED, -1)
         if over is not None:
             quantile = relieved(state.spread, quantile, over.now > CALM_MULTIPLE)
-        if state.stand_in[:, 0].any():
+        if np.count_nonzero(state.stand_in[:, 0]):
             one = fleets == 1
             quantile = quantile.take(state.stand_in[0], axis=1) if one else quantile[np.arange(fleets)[:, None], state.stand_in]
-        if late.any():
+        if np.count_nonzero(late):
             words, now = state.words.copy(), np.full(fleets, now_unix)
             for method in self.methods:
                 self._listen(words, state, slice(None), now, method)

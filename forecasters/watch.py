@@ -173,7 +173,7 @@ class Watch:
 
     def is_quiet(self, state: WatchState, time: Array, waves: Waves) -> bool:
         """Whether nothing lies over any tide, from each fleet's time f64[n] to the last horizon."""
-        if state.wave.kind.any():
+        if np.count_nonzero(state.wave.kind):
             return False
         for number, plans in enumerate(waves):
             for plan in plans:

@@ -82,7 +82,7 @@ def lay_out(horizons_seconds: Array, expected: Array, weights: Array, age_second
         demand[0] = expected[passed - 1] * (1.0 - share) + expected[passed] * share
     else:
         demand[0] = expected[0]
-    return Grid(times, demand, weights, _integral(times), float(demand[:, -1].max()))
+    return Grid(times, demand, weights, _integral(times), float(np.maximum.reduce(demand[:, -1])))
 
 
 def with_backlog(grid: Grid, backlog: float, drain_seconds: float, until_seconds: float) -> Grid:
@@ -91,7 +91,7 @@ def with_backlog(grid: Grid, backlog: float, drain_seconds: float, until_seconds
         return grid
     demand = grid.demand.copy()
     demand[: sum(time <= until_seconds for time in grid.times)] += backlog / drain_seconds
-    return Grid(grid.times, demand, grid.weights, grid.integral, float(demand[:, -1].max()))
+    return Grid(grid.times, demand, grid.weights, grid.integral, float(np.maximum.reduce(demand[:, -1])))
 
 
 def scaled(grid: Grid, factor: float) -> Grid:
