@@ -48,14 +48,16 @@ class Streams:
         return [decision for decision in self.decisions if decision.fleet == fleet]
 
 
-async def read_streams(url: str) -> Streams:
-    """Read both streams whole."""
+async def read_streams(url: str, *, is_replay: bool = True) -> Streams:
+    """Read both streams whole, and the replay's clock where there is one."""
     client = await connect(url)
     read = Streams()
     try:
         for sequence, event in await _all(client, INPUTS_STREAM, INPUT_SUBJECTS):
             read.inputs[sequence] = event
         read.decisions = [event for _, event in await _all(client, OUTPUTS_STREAM, ("tidegate.decision.*",)) if isinstance(event, Decision)]
+        if not is_replay:
+            return read
         entry = await (await client.jetstream().key_value(SNAPSHOT_BUCKET)).get(KEY)
         epoch = json.loads(entry.value or b"{}")
         read.replay_start, read.replay_wall = epoch["start_unix"], epoch["wall_unix"]
