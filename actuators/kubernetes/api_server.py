@@ -7,6 +7,7 @@ Owns the connection; it must not know a fleet. Who we are comes from a kubeconfi
 import asyncio
 import json
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -113,11 +114,12 @@ class ApiServer:
         return Resource(path, plain["name"], kind, bool(plain["namespaced"]), has_scale)
 
     async def version(self) -> tuple[int, int]:
-        """Return the server's version, such as (1, 31)."""
+        """Return the server's version, such as (1, 31); (0, 0) where it does not say."""
         async with self._discovering:
             if self._version is None:
                 said = await self._patient(Request("get", "version"), "GET", "/version")
-                self._version = int(said["major"]), int("".join(c for c in said["minor"] if c.isdigit()))
+                found = re.match(r"v?(\d+)\.(\d+)", str(said.get("gitVersion") or ""))
+                self._version = (int(found[1]), int(found[2])) if found else (0, 0)
             return self._version
 
     async def watch(self, resource: Resource, namespace: str, since: str, seconds: int) -> AsyncIterator[Json]:

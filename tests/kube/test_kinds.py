@@ -1,0 +1,144 @@
+"""Anything with a scale subresource is found by discovery and scaled: a StatefulSet, a custom resource with paths of its own."""
+
+import contextlib
+import urllib.error
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from actuators.api import Applied, Failed, Skipped
+from controlplane.contracts.fleet import Offer
+from tests.kube.conftest import FLEET, Scene, eventually
+from tests.kube.control_plane import ControlPlane
+from tests.kube.objects import server_kind, stateful_set
+
+pytestmark = pytest.mark.needs("kube-apiserver")
+GROUP = "kinds.example.dev"
+
+
+def of_kind(scene: Scene, kind: str, name: str, api_version: str = "apps/v1") -> Offer:
+    options = {**scene.offer.actuator_options, "kind": kind, "name": name, "api_version": api_version, "nodes": "elastic"}
+    return replace(scene.offer, actuator_options=options)
+
+
+@pytest.fixture(scope="module")
+def servers(control_plane: ControlPlane) -> Callable[[str], str]:
+    """Define the kind `Server`; return what makes the path of a namespace's servers."""
+    with contextlib.suppress(urllib.error.HTTPError):
+        control_plane.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", server_kind(GROUP))
+    return lambda namespace: f"/apis/{GROUP}/v1/namespaces/{namespace}/servers"
+
+
+async def created(scene: Scene, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Create an object of a kind that the server may have learnt of only just now."""
+
+    async def ask() -> dict[str, Any]:
+        try:
+            return scene.plane.call("POST", path, body)
+        except urllib.error.HTTPError:
+            return {}
+
+    found = await eventually(ask, bool)
+    assert found
+    return found
+
+
+async def test_a_stateful_set_is_scaled_and_observed(scene: Scene) -> None:
+    offer = of_kind(scene, "StatefulSet", "st")
+    scene.plane.call("POST", f"/apis/apps/v1/namespaces/{scene.namespace}/statefulsets", stateful_set(scene.namespace, "st"))
+    assert await scene.subject.apply(FLEET, offer, 3) == Applied(3)
+    scene.kubelets.lead_seconds = 0.0
+
+    async def observed() -> tuple[int, int]:
+        scene.kubelets.step()
+        status = await scene.subject.observe(FLEET, offer)
+        return status.ready, status.pending
+
+    assert await eventually(observed, lambda seen: seen == (3, 0)) == (3, 0)
+    assert await scene.subject.apply(FLEET, offer, 1) == Applied(-2)
+    assert await eventually(observed, lambda seen: seen == (1, 0)) == (1, 0)
+    scene.plane.call("DELETE", f"/apis/apps/v1/namespaces/{scene.namespace}/statefulsets/st")
+
+
+async def test_what_another_object_controls_is_left_to_it(scene: Scene) -> None:
+    await scene.ready(1)
+    sets = scene.plane.call("GET", f"/apis/apps/v1/namespaces/{scene.namespace}/replicasets")["items"]
+    result = await scene.subject.apply(FLEET, of_kind(scene, "ReplicaSet", sets[0]["metadata"]["name"]), 4)
+    assert isinstance(result, Failed)
+    assert "is controlled by Deployment r1: scale that instead" in result.error
+
+
+async def test_a_custom_resource_is_scaled_wherever_it_keeps_its_number(scene: Scene, servers: Callable[[str], str]) -> None:
+    path = servers(scene.namespace)
+    await created(scene, path, {"apiVersion": f"{GROUP}/v1", "kind": "Server", "metadata": {"name": "s"}, "spec": {"size": 1}})
+    offer = of_kind(scene, "Server", "s", f"{GROUP}/v1")
+    status = {"status": {"size": 1, "selector": "app=s", "readyReplicas": 1}}
+    scene.plane.call("PATCH", f"{path}/s/status", status, "application/merge-patch+json")
+    assert await scene.subject.apply(FLEET, offer, 4) == Applied(3)
+    assert scene.plane.call("GET", f"{path}/s")["spec"] == {"size": 4}
+    for number in range(2):
+        container = {"name": "c", "image": "c"}
+        pod = {"metadata": {"name": f"s-{number}", "labels": {"app": "s"}}, "spec": {"containers": [container]}}
+        scene.plane.call("POST", f"/api/v1/namespaces/{scene.namespace}/pods", pod)
+    scene.kubelets.lead_seconds = 0.0
+
+    async def observed() -> tuple[int, int]:
+        scene.kubelets.step()
+        status = await scene.subject.observe(FLEET, offer)
+        return status.ready, status.pending
+
+    assert await eventually(observed, lambda seen: seen == (2, 2)) == (2, 2)
+    scene.plane.call("PATCH", f"{path}/s?fieldManager=somebody", {"spec": {"size": 2}}, "application/merge-patch+json")
+
+    async def applied() -> object:
+        return await scene.subject.apply(FLEET, offer, 5)
+
+    assert isinstance(await eventually(applied, lambda result: isinstance(result, Skipped)), Skipped)
+
+
+async def test_a_kind_that_tells_no_pods_is_counted_by_its_own_status(scene: Scene, servers: Callable[[str], str]) -> None:
+    path = servers(scene.namespace)
+    await created(scene, path, {"apiVersion": f"{GROUP}/v1", "kind": "Server", "metadata": {"name": "quiet"}, "spec": {"size": 3}})
+    scene.plane.call("PATCH", f"{path}/quiet/status", {"status": {"readyReplicas": 2}}, "application/merge-patch+json")
+    offer = of_kind(scene, "Server", "quiet", f"{GROUP}/v1")
+
+    async def observed() -> tuple[int, int]:
+        status = await scene.subject.observe(FLEET, offer)
+        return status.ready, status.pending
+
+    assert await eventually(observed, lambda seen: seen == (2, 1)) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "api_version", "said"),
+    [
+        ("Frigate", "apps/v1", "apps/v1 has no kind Frigate in this cluster"),
+        ("Server", "absent.example.dev/v1", "discover absent.example.dev/v1"),
+        ("DaemonSet", "apps/v1", "apps/v1 DaemonSet has no scale subresource"),
+        ("Deployment", "apps/v1", "there is no Deployment"),
+    ],
+)
+async def test_what_is_not_there_is_named(scene: Scene, kind: str, api_version: str, said: str) -> None:
+    result = await scene.subject.apply(FLEET, of_kind(scene, kind, "ghost", api_version), 3)
+    assert isinstance(result, Failed)
+    assert not result.retryable
+    assert said in result.error
+
+
+async def test_however_many_fleets_there_is_one_watch_per_kind(scene: Scene) -> None:
+    names = [f"many-{number}" for number in range(12)]
+    for name in names:
+        body = {**scene.plane.call("GET", f"{scene.deployments}/r1"), "metadata": {"name": name, "namespace": scene.namespace}}
+        body["spec"]["selector"] = {"matchLabels": {"app": name}}
+        body["spec"]["template"]["metadata"]["labels"] = {"app": name}
+        scene.plane.call("POST", scene.deployments, {**body, "status": {}})
+    for name in names:
+        offer = replace(scene.offer, actuator_options={**scene.offer.actuator_options, "name": name})
+        assert await scene.subject.apply(name, offer, 1) == Applied(1)
+        assert await scene.subject.apply(name, offer, 0) == Applied(-1)
+    watches = [path for (method, path), _ in scene.proxy.requests.items() if method == "GET" and "watch=1" in path]
+    kinds = {path.partition("?")[0] for path in watches}
+    assert kinds == {"/apis/apps/v1/deployments", "/api/v1/pods", "/api/v1/nodes", "/apis/policy/v1beta1/poddisruptionbudgets"}
+    assert len(watches) == len(kinds)
