@@ -4,11 +4,14 @@ Owns the client side only; `controlplane.web` is the other end. It prints nothin
 """
 
 import asyncio
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import nats.errors
+from nats.aio.client import Client
 
 from controlplane.bus.connect import connect
 from controlplane.bus.publish import Publisher
@@ -16,7 +19,9 @@ from controlplane.clocks import SystemClock
 from controlplane.config import environment_variables, read_environment
 from controlplane.contracts.errors import TidegateError
 from controlplane.contracts.events import Launch, Tick
+from controlplane.contracts.subjects import LEASE_BUCKET, SNAPSHOT_BUCKET
 from controlplane.contracts.units import from_unix
+from controlplane.services.planner import SERVICE as PLANNER
 from controlplane.web.launches import launch_of
 from controlplane.web.settings import DEFAULT_LISTEN, secret
 
@@ -37,13 +42,15 @@ def announce(where: Where, fields: dict[str, Any]) -> str:
     launch = launch_of(json.dumps(said), SystemClock().now())
     if isinstance(launch, str):
         raise TidegateError(f"this launch cannot be announced: {launch}")
-    nats = where.nats or (read_environment().nats_url if where.web is None else None)
-    if nats is not None:
-        asyncio.run(_publish(nats, launch))
+    address = where.nats or (read_environment().nats_url if where.web is None else None)
+    doubt = ""
+    if address is not None:
+        doubt = asyncio.run(_publish(address, launch))
     else:
         _ask("POST", where, "/launches", json=said)
     done = "called off" if launch.cancelled else "announced"
-    return f"launch {launch.name} of {launch.fleet} is {done}, starting {launch.starts.isoformat().replace('+00:00', 'Z')}"
+    line = f"launch {launch.name} of {launch.fleet} is {done}, starting {launch.starts.isoformat().replace('+00:00', 'Z')}"
+    return f"{line}\n{doubt}" if doubt else line
 
 
 def status(where: Where, fleet: str | None = None) -> dict[str, Any]:
@@ -72,7 +79,8 @@ def _lines(fleet: dict[str, Any]) -> list[str]:
 
 
 def _ask(method: str, where: Where, path: str, **arguments: Any) -> dict[str, Any]:
-    base = (where.web or f"http://{DEFAULT_LISTEN}").rstrip("/")
+    base = (where.web or DEFAULT_LISTEN).rstrip("/")
+    base = base if "://" in base else f"http://{base}"
     token = secret("TIDEGATE_WEB_TOKEN", environment_variables())
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
@@ -87,11 +95,26 @@ def _ask(method: str, where: Where, path: str, **arguments: Any) -> dict[str, An
     return body
 
 
-async def _publish(url: str, launch: Launch) -> None:
+async def _publish(url: str, launch: Launch) -> str:
+    """Publish a launch, and return what is doubtful about it: NATS takes it for a fleet that nobody plans, too."""
     client = await connect(url)
     try:
+        planned = await planned_fleets(client)
         publisher = Publisher(client, "tidegate/cli", wait_seconds=TIMEOUT_SECONDS)
         await publisher.publish(launch)
         await publisher.publish(Tick(time=from_unix(SystemClock().now()), cause="launch", fleet=launch.fleet))
     finally:
         await client.close()
+    if launch.fleet in planned:
+        return ""
+    return f"warning: no planner has run for the fleet {launch.fleet} on this NATS; it has run for {', '.join(sorted(planned)) or 'none'}"
+
+
+async def planned_fleets(client: Client) -> set[str]:
+    """Return the fleets that a planner holds a lease of or has left a snapshot of."""
+    fleets: set[str] = set()
+    for bucket in (LEASE_BUCKET, SNAPSHOT_BUCKET):
+        with contextlib.suppress(nats.errors.Error, TimeoutError):
+            keys = await (await client.jetstream().key_value(bucket)).keys()
+            fleets |= {key.split(".")[1] for key in keys if key.startswith(f"{PLANNER}.")}
+    return fleets

@@ -5,7 +5,7 @@ It must not read files: `controlplane.policy_files` does and hands over their te
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
@@ -87,7 +87,11 @@ def _read_one(document: Document, known: Known) -> tuple[ReadPolicy | None, list
         return None, [Finding((), f"must be a mapping that begins with `apiVersion: {API_VERSION}` and `kind: {KIND}`")]
     kind = document.tree.get("kind")
     if isinstance(kind, str) and kind != KIND:
-        return None, [Finding(("kind",), f"is not known; the only kind is {KIND}")]
+        wrong = Finding(("kind",), f"is not known; the only kind is {KIND}")
+        if not str(document.tree.get("apiVersion", "")).startswith(API_VERSION.partition("/")[0] + "/"):
+            return None, [wrong]
+        # A mistyped kind of ours: what else is wrong is told at once too.
+        return None, [wrong, *_read_one(replace(document, tree={**document.tree, "kind": KIND}), known)[1]]
     findings = [*check_tree(document.tree), *find_secrets(document.tree), *_check_known(document.tree, known)]
     try:
         policy = FleetPolicy.model_validate(document.tree)

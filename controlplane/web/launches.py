@@ -10,6 +10,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from controlplane.contracts.events import Launch
 from controlplane.contracts.units import Name, NonNegative, Positive, Time, from_unix, parse_duration
 
+RIGHT = {
+    "fleet": "must be a fleet's name: lower-case letters, digits and '-', at most 63",
+    "name": "must be 1 to 253 characters",
+    "starts": "must be a time with its zone, such as 2026-11-23T17:00:00Z",
+    "peak_multiple": "must be a number from 1 to 1000, such as 20: the peak as a multiple of the usual demand",
+    "ramp": "must be a duration with its unit, such as 30m or 90s",
+    "half_life": "must be a duration with its unit and longer than 0, such as 10h",
+    "cancelled": "must be true or false",
+}
+
 
 def _seconds(value: Any) -> Any:
     return parse_duration(value) if isinstance(value, str) else value
@@ -36,8 +46,9 @@ def launch_of(body: bytes | str, now_unix: float) -> Launch | str:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"] if part in Announcement.model_fields) or "the body"
         known = ", ".join(Announcement.model_fields)
-        hint = f"; the fields are {known}" if first["type"] in ("missing", "extra_forbidden", "json_invalid") else ""
-        return f"{where}: {first['msg'] if first['type'] not in ('json_invalid', 'value_error') else 'is not as it should be'}{hint}"
+        if first["type"] in ("missing", "extra_forbidden"):
+            return f"{where}: {first['msg'].lower()}; the fields are {known}"
+        return f"{where}: {RIGHT.get(where, f'is not a JSON object with the fields {known}')}"
     return Launch(
         time=from_unix(now_unix),
         fleet=said.fleet,

@@ -50,6 +50,7 @@ async def test_status_is_asked_and_printed(plane: Plane) -> None:
     assert status_lines(said).splitlines()[0].startswith("r1 (act): demand unknown")
     one = await asyncio.to_thread(status, Where(web=plane.web_url), "r1")
     assert "floor owned: target" in status_lines(one)
+    assert await asyncio.to_thread(status, Where(web=(plane.web_url or "").removeprefix("http://")), "r1")
     with pytest.raises(TidegateError, match="404"):
         await asyncio.to_thread(status, Where(web=plane.web_url), "r2")
     with pytest.raises(TidegateError, match="does not answer"):
@@ -72,6 +73,12 @@ async def test_a_launch_is_announced_and_decided_on_at_once(plane: Plane, by_nat
             await asyncio.sleep(0.1)
         else:
             raise AssertionError("no decision was caused by the launch")
+
+
+async def test_a_launch_by_nats_of_a_fleet_that_nobody_plans_is_doubted(plane: Plane) -> None:
+    await fleet_with(plane, "decision")
+    line = await asyncio.to_thread(announce, Where(nats=plane.nats_url), {"fleet": "r11", "name": "v4", "starts": STARTS})
+    assert line.splitlines()[1:] == ["warning: no planner has run for the fleet r11 on this NATS; it has run for r1"]
 
 
 async def test_a_launch_that_is_not_right_goes_nowhere(plane: Plane) -> None:

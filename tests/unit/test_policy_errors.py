@@ -281,6 +281,13 @@ def test_an_offer_of_no_replicas_is_drained() -> None:
     assert problems_of(edited(("replicas: {max: 40}", "replicas: {max: 0}"))) == []
 
 
+def test_a_mistyped_kind_hides_no_other_error_and_another_tools_resource_has_no_more_than_that() -> None:
+    mistyped = edited(("kind: Fleet", "kind: fleet"), ("leadTime: 8m", "leadTme: 8m"))
+    assert {problem.path for problem in problems_of(mistyped)} == {"kind", "spec.burst[0].leadTme"}
+    (other,) = problems_of("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: r1}\nspec: {replicas: 1}\n")
+    assert other.path == "kind"
+
+
 def test_a_price_may_be_left_to_quotes() -> None:
     left_out = ("      usdPerReplicaHour: 20\n", "")
     assert [problem.path for problem in problems_of(edited(left_out))] == ["spec.burst[0]"]

@@ -180,8 +180,13 @@ async def test_a_launch_is_announced_and_its_fleet_poked() -> None:
         ({"fleet": "r1", "name": "v4"}, 422, "starts"),
         ({"fleet": "r1", "name": "v4", "starts": STARTS, "peak_multple": 20}, 422, "peak_multiple"),
         ({"fleet": "r1", "name": "v4", "starts": STARTS, "peak_multiple": 0.5}, 422, "peak_multiple"),
-        ({"fleet": "r1", "name": "v4", "starts": STARTS, "ramp": "a while"}, 422, "ramp"),
-        ([], 422, "the body"),
+        ({"fleet": "r1", "name": "v4", "starts": STARTS, "ramp": "a while"}, 422, "ramp: must be a duration with its unit, such as 30m"),
+        ({"fleet": "r1", "name": "v4", "starts": STARTS, "ramp": "30"}, 422, "ramp: must be a duration with its unit, such as 30m"),
+        ({"fleet": "r1", "name": "v4", "starts": STARTS, "half_life": "0s"}, 422, "half_life: must be a duration with its unit and longer"),
+        ({"fleet": "r1", "name": "v4", "starts": "tomorrow"}, 422, "starts: must be a time with its zone, such as 2026-"),
+        ({"fleet": "r1", "name": "v4", "starts": "2036-11-23T17:00:00"}, 422, "starts: must be a time with its zone"),
+        ({"fleet": "R 1", "name": "v4", "starts": STARTS}, 422, "fleet: must be a fleet's name"),
+        ([], 422, "the body: is not a JSON object"),
     ],
 )
 async def test_a_launch_that_is_not_right_is_refused_with_the_field(launch, status, word) -> None:
