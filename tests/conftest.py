@@ -49,6 +49,7 @@ COMPONENTS: dict[str, tuple[str, Callable[[], bool]]] = {
         "kube-apiserver and etcd in $KUBEBUILDER_ASSETS (setup-envtest fetches them)",
         lambda: all(os.access(_kube_assets() / name, os.X_OK) for name in ("kube-apiserver", "etcd")),
     ),
+    "kubectl": ("kubectl on PATH", lambda: bool(shutil.which("kubectl"))),
     "prometheus": ("prometheus and promtool on PATH", lambda: bool(shutil.which("prometheus") and shutil.which("promtool"))),
     "alertmanager": (
         "alertmanager or prometheus-alertmanager on PATH",
