@@ -13,7 +13,8 @@ from controlplane.contracts.events import Alert, Launch
 from controlplane.contracts.fleet import Fleet
 from controlplane.contracts.frame import Frame
 from controlplane.forecasting import Forecasting, ForecastState, see_launch
-from controlplane.planning import Planning, PlanState, Pool, Price, Work
+from controlplane.planning import Planning, PlanState, Pool, Price
+from policies.carried import Work
 from policies.decide import Verdict
 from policies.view import Outlook
 
@@ -52,10 +53,13 @@ class Pipeline:
         pools = self._pools(frame) if frame.unavailable or not history else {}
         quoted = {name: Price(usd) for name, usd in frame.prices.items()}
         prices = {**planning.prices, **quoted} if quoted else planning.prices
-        seen = self.planning.seen(planning, now, Work(frame.demand, frame.backlog, frame.late, frame.spilled))
+        work = Work(frame.demand, frame.backlog, frame.late, frame.spilled)
+        seen = self.planning.seen(planning, now, work)
         planning = replace(planning, outlook=outlook, pools=pools, prices=prices, **seen)
         if self.planning.learning and pools and not history:
             planning = self.planning.see_starts(planning, pools, now)
+        if self.fleet.corrects_capacity:
+            planning = self.planning.see_carried(planning, work, now)
         view = self.planning.view(planning, now, shadow=history and bool(planning.memory.targets))
         planning, verdict = self.planning.decide(planning, view)
         return PipeState(forecasting, planning), verdict

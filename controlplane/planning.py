@@ -6,26 +6,18 @@ It must not decide; `policies.decide` does. `controlplane.verdicts` writes the D
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from controlplane.contracts.events import Alert, AlertAction, Decision, Event, Flag, Forecast, Observation, PoolStatus, Quote, Tick
 from controlplane.contracts.fleet import Fleet, Mode, Offer
 from controlplane.forecasting import DOUBTS, outlook_of
 from controlplane.verdicts import decision_of
+from policies.carried import AS_STATED, Carried, Work, see_work
 from policies.decide import Verdict, decide, start_memory
 from policies.starts import Starts, lead_time_seconds, see_pool
 from policies.view import Memory, OfferView, Outlook, View
 
 LIFT_SECONDS_AT_MOST = 3600.0
-
-
-class Work(NamedTuple):
-    """Rates of one interval, work per second, and the backlog at its end; None: not known."""
-
-    demand: float | None
-    backlog: float | None = None
-    late: float | None = None
-    spilled: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +81,7 @@ class PlanState:
     alerts: Mapping[str, Alert] = field(default_factory=dict)
     ticked_unix: float | None = None
     starts: Mapping[str, Starts] = field(default_factory=dict)
+    carried: Carried = AS_STATED
 
 
 class Planning:
@@ -119,7 +112,8 @@ class Planning:
                 now = event.time.timestamp()
                 view = self.view(state, now, poke=event.is_poke)
                 state, verdict = self.decide(state, view)
-                return state, (decision_of(view, verdict, event, sequence, self._untold(state)),)
+                factor = state.carried.factor if self.fleet.corrects_capacity else None
+                return state, (decision_of(view, verdict, event, sequence, self._untold(state), factor),)
         return state, ()
 
     def _untold(self, state: PlanState) -> frozenset[str]:
@@ -136,6 +130,7 @@ class Planning:
         demand = None if doubtful else seen.demand_per_second
         work = Work(demand, seen.backlog, seen.late_per_second, seen.spilled_per_second)
         state = self.see(state, seen.time.timestamp(), work, seen.interval_seconds or 0.0)
+        state = self.see_carried(state, work, seen.time.timestamp())
         return state if state.doubtful == doubtful else replace(state, doubtful=doubtful)
 
     def see(self, state: PlanState, now: float, work: Work, interval_seconds: float = 0.0) -> PlanState:
@@ -163,8 +158,20 @@ class Planning:
         """Return the work per second that ready replicas cannot have served, where nobody reports it and replicas are known."""
         if work.demand is None or not state.pools:
             return None
-        ready = sum(offer.capacity_per_second * state.pools.get(offer.name, NOTHING_HELD).ready for offer in self.fleet.offers)
+        ready = self._ready_per_second(state) * state.carried.factor
         return max(work.demand - ready - (work.spilled or 0.0), 0.0)
+
+    def _ready_per_second(self, state: PlanState) -> float:
+        """Return the stated capacity of the replicas that are ready."""
+        return sum(offer.capacity_per_second * state.pools.get(offer.name, NOTHING_HELD).ready for offer in self.fleet.offers)
+
+    def see_carried(self, state: PlanState, work: Work, now: float) -> PlanState:
+        """Fold what ready replicas were seen to carry, where the policy corrects capacity by it."""
+        if not self.fleet.corrects_capacity:
+            return state
+        slo, ready = self.fleet.slo, self._ready_per_second(state)
+        carried = see_work(state.carried, work, ready, now, slo.attainment, slo.ttft_seconds)
+        return replace(state, carried=carried)
 
     def see_pool(self, state: PlanState, seen: PoolStatus) -> PlanState:
         """Fold what one offer really holds. What the scheduler cannot place is no supply on its way, and more of it would not be either."""
@@ -225,6 +232,8 @@ class Planning:
             quoted = price.lead_time_seconds if price is not None else None
             prior = quoted if quoted is not None else offer.lead_time_seconds
             offer = replace(offer, lead_time_seconds=lead_time_seconds(state.starts.get(offer.name), prior, now))
+        if state.carried.factor != 1.0:
+            offer = replace(offer, capacity_per_second=offer.capacity_per_second * state.carried.factor)
         return OfferView(
             offer=offer,
             ready=state.memory.targets.get(offer.name, 0) if shadow else pool.ready,

@@ -9,7 +9,14 @@ from policies.decide import Verdict
 from policies.view import View, expiry_seconds
 
 
-def decision_of(view: View, verdict: Verdict, tick: Tick, sequence: int | None, untold: frozenset[str] = frozenset()) -> Decision:
+def decision_of(
+    view: View,
+    verdict: Verdict,
+    tick: Tick,
+    sequence: int | None,
+    untold: frozenset[str] = frozenset(),
+    capacity_share: float | None = None,
+) -> Decision:
     """Return the Decision that answers a Tick. Offers that are `untold` are left out of its targets, so that they keep what they have."""
     fleet = view.fleet
     expires = from_unix(view.now_unix + expiry_seconds(fleet))
@@ -31,6 +38,7 @@ def decision_of(view: View, verdict: Verdict, tick: Tick, sequence: int | None, 
         horizon_seconds=horizon,
         demand_quantiles=quantiles,
         lead_times_seconds={seen.offer.name: seen.offer.lead_time_seconds for seen in view.offers if seen.offer.learns_lead_time},
+        capacity_share=capacity_share,
         usd_per_hour=_usd_per_hour(view, verdict),
         inputs_sequence=sequence,
         summary=summary_of(view, verdict, untold),

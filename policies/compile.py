@@ -77,6 +77,7 @@ def compile_fleet(policy: FleetPolicy, own: Sequence[Profile] = ()) -> Fleet:
         tick_seconds=spec.tick_seconds,
         model=spec.serving.model,
         demand_source=_demand_source(spec),
+        corrects_capacity=spec.serving.correct_capacity,
         quotes=tuple(block.options() for block in spec.quotes),
     )
 

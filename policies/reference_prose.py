@@ -49,9 +49,16 @@ The measured latencies are averages of steady runs: a fleet that promises a high
 What no row covers is an error that says what is measured; state `capacityPerSecond` then. `validate --explain` prints the row and its date.
 A mixture of experts over several GPUs is not placed on an offer that says `interconnect: pcie`: all that is measured ran over NVLink.
 
-**Your own profiles.** `TIDEGATE_PROFILES` names a CSV of your own measurements, which come before the built-in ones: the columns `model`,
-`engine`, `gpu`, `gpus_per_replica`, `isl`, `osl` (tokens in and out), `output_tok_s` (of one replica), `ttft_ms` and `itl_ms`, one operating
-point a line; and where known `precision`, `engine_version`, `measured_at`, `source` and `queueing` (1: past saturation, left out).
+**Corrected capacity.** With `serving.correctCapacity` stated and measured capacities are corrected by what replicas really carry. While
+work waits at both ends of an interval in which no replica came or went, what is carried (arrivals, less what waits more and what is
+spilled) is the most they can; while nothing waits and the SLO is kept, it is the least. One factor for the fleet follows the evidence of
+the last quarter of an hour, up three times as fast as down, never below 0.5 or above 1.25; without evidence it fades to 1 within weeks. It
+survives restarts, and every Decision names it as `capacity_share`. It needs `backlog` in the observations, and that to be what waits, not
+what is being served.
+
+**Your own profiles.** `TIDEGATE_PROFILES` names a CSV of your own measurements, which come before the built-in ones: `model`, `engine`,
+`gpu`, `gpus_per_replica`, `isl`, `osl` (tokens in and out), `output_tok_s` (of one replica), `ttft_ms` and `itl_ms`, one operating point a
+line; and where known `precision`, `engine_version`, `measured_at`, `source` and `queueing` (1: past saturation, left out).
 `tidegate profile rank POLICY` puts the offers in order of USD per million output tokens within the SLO, with the reason where one is not
 eligible; `--price H200=3.40` ranks what is measured on a GPU that the policy does not rent yet, and `--profiles FILE` tries a file.
 What is not measured anywhere can be modelled with NVIDIA's aiconfigurator (`pip install aiconfigurator`, not a part of tidegate): write its

@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints
 
 from policies.schema_control import BehaviorBlock, ForecastBlock, GuardBlock, LaunchBlock
 from policies.schema_demand import DemandBlock
-from policies.schema_fields import Block, Name, Positive, PositiveDuration, Text
+from policies.schema_fields import Block, Flag, Name, Positive, PositiveDuration, Text
 from policies.schema_offers import BurstOffer, FloorOffer, SpillOffer
 from policies.schema_quotes import QuotesBlock
 
@@ -63,6 +63,9 @@ class ServingBlock(Block):
     )
     slo: SloBlock = Field(description="the promise to the users")
     shape: ShapeBlock = Field(default_factory=ShapeBlock, description="the mean request")
+    correct_capacity: Flag = Field(
+        False, description="correct the offers' capacities by what saturated replicas were seen to carry, between half and 1.25 times"
+    )
 
 
 class SpecBlock(Block):

@@ -236,6 +236,9 @@ class Decision(Event):
     lead_times_seconds: dict[Name, NonNegative] = Field(
         default_factory=dict, description="lead time that was reckoned with, of the offers that learn theirs (`leadTime: auto`)"
     )
+    capacity_share: NonNegative | None = Field(
+        None, description="share of the stated capacity that replicas were reckoned to carry, 0.5 to 1.25; null: not corrected"
+    )
     usd_per_hour: NonNegative | None = Field(None, description="what the targets cost per hour, floor included")
     inputs_sequence: Count | None = Field(None, description="stream sequence of the tick that it answers; null outside NATS")
     summary: str = Field("", description="one sentence for a person")

@@ -211,6 +211,7 @@ class Fleet:
     tick_seconds: float = 15.0
     model: str = ""
     demand_source: Mapping[str, object] = field(default_factory=dict)
+    corrects_capacity: bool = False
     quotes: tuple[Mapping[str, object], ...] = ()
 
     @cached_property
