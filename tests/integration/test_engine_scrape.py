@@ -137,7 +137,7 @@ async def test_restarts_churn_and_silence_are_counted_to_one_percent(exporter: E
     page = {name: f"http://{exporter.address}/{name}/metrics" for name in exporter.replicas}
     targets = MovableTargets({page[name] for name in "012"})
     counted, flags, truth = 0.0, set(), 0.0
-    # Ten pages an interval, where the defaults have fifteen: what a crash takes with it, and what a newcomer's next page shows, is a page's time.
+    # Ten pages an interval, where the defaults have fifteen: a crash takes along, and a newcomer shows late, what came in a page's time.
     async with reading(fleet_of("vllm", "m", interval_seconds=1.0, scrape_interval_seconds=0.1), targets) as source:
         await next_reading(source, 1.0)
         begun = time.time()
