@@ -33,7 +33,13 @@ def _kubernetes(options: Mapping[str, object], store: IntentStore) -> Actuator:
     return shared_actuator(options, store)
 
 
-ACTUATORS: dict[str, Factory] = {"aws": _aws, "kubernetes": _kubernetes, "simulated": _simulated}
+def _market(options: Mapping[str, object], store: IntentStore) -> Actuator:
+    from actuators.market_suppliers import market_actuator
+
+    return market_actuator(options, store)
+
+
+ACTUATORS: dict[str, Factory] = {"aws": _aws, "kubernetes": _kubernetes, "market": _market, "simulated": _simulated}
 
 
 def create(kind: str, options: Mapping[str, object], store: IntentStore) -> Actuator:

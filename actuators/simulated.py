@@ -106,6 +106,13 @@ def _holding(replica: dict[str, Any]) -> Holding:
     )
 
 
+def simulated_supplier(
+    url: str, *, timeout_seconds: float = TIMEOUT_SECONDS, transport: httpx.AsyncBaseTransport | None = None
+) -> SimulatedSupplier:
+    """Return the simulated cloud at `url` as a supplier; `transport` replaces the network. Proxies are ignored: it is on loopback."""
+    return SimulatedSupplier(httpx.AsyncClient(base_url=url, timeout=timeout_seconds, trust_env=False, transport=transport))
+
+
 def simulated_actuator(
     url: str,
     store: IntentStore,
@@ -119,8 +126,7 @@ def simulated_actuator(
     """Return the actuator of the simulated cloud at `url`; `transport` replaces the network. `timeout_seconds` is wall time.
 
     `speed` is the cloud's simulated seconds per wall second: a request in flight takes wall time, so the time to settle, which is
-    by the cloud's clock, grows with it. Proxy settings of the environment are ignored, as the cloud is on loopback.
+    by the cloud's clock, grows with it.
     """
-    settle_seconds *= max(1.0, speed)
-    client = httpx.AsyncClient(base_url=url, timeout=timeout_seconds, trust_env=False, transport=transport)
-    return PurchasingActuator(SimulatedSupplier(client), store, settle_seconds=settle_seconds, refusal_seconds=refusal_seconds)
+    supplier = simulated_supplier(url, timeout_seconds=timeout_seconds, transport=transport)
+    return PurchasingActuator(supplier, store, settle_seconds=settle_seconds * max(1.0, speed), refusal_seconds=refusal_seconds)

@@ -23,6 +23,7 @@ from controlplane.bus.epoch import agree_on_clock
 from controlplane.bus.intents import KvIntentStore
 from controlplane.bus.streams import ensure_streams
 from controlplane.clocks import Clock, SystemClock
+from controlplane.config import read_secret
 from controlplane.contracts.errors import PolicyError
 from controlplane.contracts.fleet import Fleet, Mode, Offer
 from controlplane.quotes import source_in, source_of
@@ -235,6 +236,8 @@ def _actuator(plane: Plane, offer: Offer, store: KvIntentStore, speed: float) ->
     options: Mapping[str, object] = offer.actuator_options
     if offer.actuator == "simulated":
         options = {"url": plane.cloud_url, "speed": speed, **{name: value for name, value in options.items() if value is not None}}
+    if offer.actuator == "market":
+        options = {**options, "secret": read_secret}
     return registry.create(offer.actuator, options, store)
 
 

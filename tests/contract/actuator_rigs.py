@@ -8,7 +8,8 @@ from typing import Protocol
 import httpx
 
 from actuators.api import Actuator
-from actuators.simulated import simulated_actuator
+from actuators.market import MarketActuator, MarketSettings
+from actuators.simulated import simulated_actuator, simulated_supplier
 from controlplane.contracts.fleet import Offer, Tier
 from controlplane.sim.cloud import Cloud, application
 from controlplane.sim.cloud_config import CloudConfig, OfferWorld
@@ -16,6 +17,7 @@ from controlplane.sim.cloud_ledger import Bought, Configured, LedgerFile
 from controlplane.sim.cloud_model import ReplicaState
 from controlplane.sim.invariants import bought_twice
 from tests.contract.aws_rig import aws_rig
+from tests.contract.cloud_rigs import MarketIntentStore, cloud_rig
 from tests.fakes import FakeWall, MemoryIntentStore, Wire
 from tests.kube.rig import kubernetes_rig
 
@@ -77,9 +79,14 @@ class SimulatedRig:
     wall: FakeWall = field(default_factory=FakeWall)
 
     def __post_init__(self) -> None:
-        config = CloudConfig(offers={self.offer.name: self.world})
+        config = CloudConfig(offers={self.sold_as: self.world})
         self.cloud = Cloud(LedgerFile(self.folder / "ledger.jsonl"), config, seed=7, speed=1.0, start_unix=None, wall=self.wall)
         self.wire = Wire(httpx.ASGITransport(application(self.cloud)))
+
+    @property
+    def sold_as(self) -> str:
+        """The offer's name at the cloud."""
+        return self.offer.name
 
     def actuator(self) -> Actuator:
         return simulated_actuator("http://cloud", self.store, transport=self.wire)
@@ -92,7 +99,7 @@ class SimulatedRig:
 
     def change_world(self, **changes: float) -> None:
         self.world = self.world.model_copy(update=changes)
-        config = CloudConfig(offers={self.offer.name: self.world})
+        config = CloudConfig(offers={self.sold_as: self.world})
         self.cloud.record(Configured(time_unix=self.cloud.now(), config=config))
 
     def cut(self, is_cut: bool) -> None:
@@ -135,8 +142,25 @@ def offer_with(**changes: object) -> Offer:
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
+@dataclass
+class MarketRig(SimulatedRig):
+    """A market of one simulated cloud."""
+
+    def actuator(self) -> Actuator:
+        supplier = simulated_supplier("http://cloud", transport=self.wire)
+        return MarketActuator({"solo": supplier}, self.store, MarketSettings(banned_for_seconds=0.0), self.wall)
+
+    @property
+    def sold_as(self) -> str:
+        return f"{self.offer.name}--solo"
+
+
 def _simulated(folder: Path, offer: Offer, *, start_failure_share: float = 0.0) -> Rig:
-    world = OfferWorld(
+    return SimulatedRig(folder, offer, _world(offer, start_failure_share))
+
+
+def _world(offer: Offer, start_failure_share: float) -> OfferWorld:
+    return OfferWorld(
         usd_per_replica_hour=60.0,
         lead_time_seconds=LEAD_SECONDS,
         lead_time_sigma=0.0,
@@ -145,7 +169,21 @@ def _simulated(folder: Path, offer: Offer, *, start_failure_share: float = 0.0) 
         listing_lag_seconds=LAG_SECONDS,
         start_failure_share=start_failure_share,
     )
-    return SimulatedRig(folder, offer, world)
 
 
-RIGS: dict[str, RigMaker] = {"aws": aws_rig, "kubernetes": kubernetes_rig, "simulated": _simulated}
+def _market(folder: Path, offer: Offer, *, start_failure_share: float = 0.0) -> Rig:
+    rig = MarketRig(folder, offer, _world(offer, start_failure_share), MarketIntentStore())
+    return rig
+
+
+def _lambda(folder: Path, offer: Offer, *, start_failure_share: float = 0.0) -> Rig:
+    return cloud_rig("lambda", offer, start_failure_share)
+
+
+def _runpod(folder: Path, offer: Offer, *, start_failure_share: float = 0.0) -> Rig:
+    return cloud_rig("runpod", offer, start_failure_share)
+
+
+RIGS: dict[str, RigMaker] = {"aws": aws_rig, "kubernetes": kubernetes_rig, "market": _market, "simulated": _simulated}
+# What a market buys from: no kinds of their own, and held to the same suite.
+SUPPLIER_RIGS: dict[str, RigMaker] = {"lambda": _lambda, "runpod": _runpod}

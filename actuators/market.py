@@ -1,0 +1,298 @@
+"""Several suppliers as one offer: what is missing comes from the cheapest that can sell, what is too much goes back to the dearest.
+
+Owns the ranking, the split and the way around a supplier that refuses, fails or is silent; each supplier's purchases go through intents
+of its own, so nothing is asked for twice whatever the order of suppliers is by then. It must not decide how many to hold.
+
+Money: nothing is bought at a price above the one last quoted, which is what the decision reckoned with. A supplier that refuses makes
+the next one's price the quote, the refusal pokes the planner, and the next decision reckons with that.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+from actuators.api import Applied, Failed, Intent, IntentStore, Result, Skipped
+from actuators.holdings import Holding, HoldingState, Listing, Owned, Supplier
+from actuators.market_health import Health
+from actuators.purchasing import PurchasingActuator
+from controlplane.contracts.errors import SupplierError, SupplierUnavailable
+from controlplane.contracts.events import PoolStatus, Quote
+from controlplane.contracts.fleet import Offer
+from controlplane.contracts.units import from_unix
+
+NAME_CHARACTERS = 63
+USE_SECONDS = 3600.0
+# Prices are compared as money is: to a hundredth of a cent.
+ROUNDING_USD = 1e-4
+
+
+class Watched:
+    """A Supplier that remembers its last listing."""
+
+    def __init__(self, inner: Supplier) -> None:
+        """Pass everything on."""
+        self._inner = inner
+        self.remembers_tokens = inner.remembers_tokens
+        self.last: Listing | None = None
+
+    async def listing(self, fleet: str, offer: Offer) -> Listing:
+        """Return the listing, and keep it."""
+        self.last = await self._inner.listing(fleet, offer)
+        return self.last
+
+    async def buy(self, intent: Intent, offer: Offer) -> tuple[str, ...]:
+        """Return what was bought."""
+        return await self._inner.buy(intent, offer)
+
+    async def release(self, fleet: str, offer: Offer, replica: str) -> None:
+        """Give a replica back."""
+        await self._inner.release(fleet, offer, replica)
+
+    async def owned(self) -> tuple[Owned, ...]:
+        """Return what is marked as ours."""
+        return await self._inner.owned()
+
+    async def quote(self, offer: Offer) -> Quote | None:
+        """Return the price and stock now."""
+        return await self._inner.quote(offer)
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._inner.close()
+
+
+@dataclass(slots=True)
+class Shop:
+    """One supplier of one market: its actuator, its record, and what was last seen of it."""
+
+    name: str
+    supplier: Watched
+    actuator: PurchasingActuator
+    health: Health
+    status: PoolStatus | None = None
+    quote: Quote | None = None
+
+    @property
+    def held(self) -> int:
+        """Ready and pending, as last seen: a supplier that is silent may still send a bill."""
+        return 0 if self.status is None else self.status.ready + self.status.pending
+
+    @property
+    def holdings(self) -> Sequence[Holding]:
+        """What was last listed and is paid."""
+        listed = () if self.supplier.last is None else self.supplier.last.holdings
+        return [one for one in listed if one.state is not HoldingState.GONE]
+
+
+@dataclass(frozen=True, slots=True)
+class MarketSettings:
+    """`price_advantage`: share by which another supplier must be cheaper before purchases move to it; durations in seconds."""
+
+    price_advantage: float = 0.1
+    refused_for_seconds: float = 120.0
+    banned_for_seconds: float = 6 * 3600.0
+
+
+class MarketActuator:
+    """An Actuator over named suppliers. `clock` is unix seconds."""
+
+    def __init__(
+        self,
+        suppliers: Mapping[str, Supplier],
+        store: IntentStore,
+        settings: MarketSettings | None = None,
+        clock: Callable[[], float] = time.time,
+        settle_seconds: float = 300.0,
+    ) -> None:
+        """Know nothing of the suppliers yet."""
+        self._settings, self._clock = settings or MarketSettings(), clock
+        self._quoted_usd: float | None = None
+        self._shops: list[Shop] = []
+        for name, supplier in suppliers.items():
+            watched = Watched(supplier)
+            refused = self._settings.refused_for_seconds
+            actuator = PurchasingActuator(watched, store, settle_seconds=settle_seconds, refusal_seconds=refused)
+            self._shops.append(Shop(name, watched, actuator, Health(refused, self._settings.banned_for_seconds)))
+
+    async def observe(self, fleet: str, offer: Offer) -> PoolStatus:
+        """Return what all suppliers hold together; SupplierUnavailable only where none of them answers."""
+        now = self._clock()
+        answers = [await self._look(shop, fleet, offer, now) for shop in self._shops]
+        if not any(answers):
+            raise SupplierUnavailable("; ".join(f"{shop.name}: {shop.health.reason}" for shop in self._shops))
+        seen = [shop.status for shop in self._shops if shop.status is not None]
+        newest = max((one for one in seen if one.lead_time_seconds is not None), key=lambda one: one.time, default=None)
+        silent = [f"{shop.name}: {shop.health.reason}" for shop in self._shops if not shop.health.may_sell(now)]
+        return PoolStatus(
+            time=from_unix(now),
+            fleet=fleet,
+            offer=offer.name,
+            ready=sum(one.ready for one in seen),
+            pending=sum(one.pending for one in seen),
+            draining=sum(one.draining for one in seen),
+            unavailable=not any(shop.health.may_sell(now) for shop in self._shops),
+            lead_time_seconds=None if newest is None else newest.lead_time_seconds,
+            message="; ".join(silent),
+        )
+
+    async def _look(self, shop: Shop, fleet: str, offer: Offer, now: float) -> bool:
+        """Observe one supplier; False where it is silent, and what was last seen of it goes on to count."""
+        if shop.health.is_quiet(now):
+            return False
+        try:
+            shop.status = await shop.actuator.observe(fleet, part_of(offer, shop.name))
+        except SupplierError as error:
+            shop.health.erred(now, str(error))
+            return False
+        shop.health.answered()
+        if shop.status.unavailable and shop.health.may_sell(now):
+            shop.health.refused(now, shop.status.message)
+        holdings = shop.holdings
+        failed = frozenset(one.lot for one in holdings if one.state is HoldingState.FAILED)
+        shop.health.saw(failed, frozenset(one.lot for one in holdings if one.state is HoldingState.READY), now)
+        return True
+
+    async def apply(self, fleet: str, offer: Offer, target: int) -> Result:
+        """Make all suppliers together hold the target: give failed machines back, then shrink or grow."""
+        try:
+            await self.observe(fleet, offer)
+            await self._price(offer)
+        except SupplierError as error:
+            return Failed(str(error), retryable=True)
+        surplus = sum(shop.held for shop in self._shops) - target
+        now = self._clock()
+        results: list[tuple[str, Result]] = []
+        for shop in sorted(self._shops, key=self._usd, reverse=True):
+            if not shop.health.is_quiet(now):
+                less = min(max(surplus, 0), shop.held)
+                result = await shop.actuator.apply(fleet, part_of(offer, shop.name), shop.held - less)
+                results.append((shop.name, result))
+                surplus -= -result.change if isinstance(result, Applied) and surplus > 0 else 0
+        missing = max(0, -surplus)
+        if missing >= offer.replicas_per_lot:
+            bought, missing = await self._grow(fleet, offer, missing, now)
+            results += bought
+        return _together(results, missing)
+
+    async def _grow(self, fleet: str, offer: Offer, missing: int, now: float) -> tuple[list[tuple[str, Result]], int]:
+        """Buy what is missing, the best supplier first; what a supplier may have sold without our knowing counts as bought.
+
+        A stock that is quoted as smaller is not asked for more; one that is quoted as none is asked last, as quotes may be old.
+        """
+        results: list[tuple[str, Result]] = []
+        for shop in self.ranked(offer, now):
+            stock = (shop.quote.stock_replicas if shop.quote is not None else None) or missing
+            want = min(missing, stock)
+            if self._is_too_dear(shop, offer):
+                results.append((shop.name, Failed(f"{self._usd(shop):.4f} USD is more than was quoted", retryable=True, unavailable=True)))
+                break
+            result = await shop.actuator.apply(fleet, part_of(offer, shop.name), shop.held + want)
+            results.append((shop.name, result))
+            if isinstance(result, Applied):
+                missing -= max(result.change, 0)
+            elif isinstance(result, Failed) and result.unavailable:
+                shop.health.refused(now, result.error)
+            elif isinstance(result, Failed):
+                missing -= want
+            if missing < offer.replicas_per_lot:
+                return results, 0
+        if not results:
+            reasons = "; ".join(f"{shop.name}: {shop.health.reason}" for shop in self._shops)
+            results.append(("", Failed(f"no supplier can sell now: {reasons}", retryable=False, unavailable=True)))
+        return results, missing
+
+    def ranked(self, offer: Offer, now: float) -> list[Shop]:
+        """Return the suppliers that may sell, by USD per unit of work: price with its boot and its failures.
+
+        2.00 USD/h, a lead time of 10 min and one failure in fifty: 2.00 × (600 + 3600) / 3600 / 0.98 = 2.38. The one that most is held
+        from comes first unless another is cheaper by the policy's advantage.
+        """
+        ceiling = offer.ceiling_usd_per_replica_hour
+        able = [
+            shop
+            for shop in self._shops
+            if shop.health.may_sell(now) and not (ceiling is not None and self._usd(shop) > ceiling + ROUNDING_USD)
+        ]
+        used = max(able, key=lambda shop: shop.held, default=None)
+
+        def cost(shop: Shop) -> tuple[bool, float, str]:
+            lead = shop.status.lead_time_seconds if shop.status is not None and shop.status.lead_time_seconds else offer.lead_time_seconds
+            hold = max(offer.hold_seconds, USE_SECONDS)
+            usd = self._usd(shop) * (lead + hold) / hold / (1.0 - shop.health.failure_share)
+            favour = 1.0 - self._settings.price_advantage if shop is used and shop.held else 1.0
+            return shop.quote is not None and shop.quote.stock_replicas == 0, usd * favour, shop.name
+
+        return sorted(able, key=cost)
+
+    def _usd(self, shop: Shop) -> float:
+        known = None if shop.quote is None else shop.quote.usd_per_replica_hour
+        return float("inf") if known is None else known
+
+    def _is_too_dear(self, shop: Shop, offer: Offer) -> bool:
+        usd = self._usd(shop)
+        if usd == float("inf"):
+            return offer.ceiling_usd_per_replica_hour is None
+        return self._quoted_usd is not None and usd > self._quoted_usd + ROUNDING_USD
+
+    async def _price(self, offer: Offer) -> None:
+        """Ask every supplier that is not left alone for its quote; one that fails to answer keeps its last word."""
+        now = self._clock()
+        for shop in self._shops:
+            if not shop.health.is_quiet(now):
+                try:
+                    shop.quote = await shop.actuator.quote(part_of(offer, shop.name))
+                except SupplierError as error:
+                    shop.health.erred(now, str(error))
+
+    async def quote(self, offer: Offer) -> Quote | None:
+        """Return what the next replica costs, or what the held ones cost on average where that is more: a budget must cover both."""
+        await self._price(offer)
+        now = self._clock()
+        able = self.ranked(offer, now)
+        held = [one.usd_per_hour for shop in self._shops for one in shop.holdings if one.usd_per_hour > 0.0]
+        prices = [usd for usd in (self._usd(able[0]) if able else None, sum(held) / len(held) if held else None) if usd is not None]
+        known = [usd for usd in prices if usd != float("inf")]
+        self._quoted_usd = max(known) if len(known) == len(prices) and known else None
+        stocks = [None if shop.quote is None else shop.quote.stock_replicas for shop in able]
+        return Quote(
+            time=from_unix(now),
+            offer=offer.name,
+            usd_per_replica_hour=self._quoted_usd,
+            stock_replicas=None if None in stocks else sum(stock or 0 for stock in stocks),
+        )
+
+    async def owned(self) -> tuple[Owned, ...]:
+        """Return all that any supplier has marked as ours."""
+        found = [await shop.supplier.owned() for shop in self._shops]
+        return tuple(one for of_shop in found for one in of_shop)
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        for shop in self._shops:
+            await shop.actuator.close()
+
+
+def part_of(offer: Offer, supplier: str) -> Offer:
+    """Return the offer as one supplier's part of it, under a name of its own: its purchases and marks are counted apart."""
+    name = f"{offer.name}--{supplier}"
+    if len(name) > NAME_CHARACTERS:
+        name = f"{offer.name[:40]}--{blake2b(name.encode(), digest_size=8).hexdigest()}"
+    return replace(offer, name=name)
+
+
+def _together(results: Sequence[tuple[str, Result]], missing: int) -> Result:
+    """Return what several suppliers' results come to: a change if there was any, else the failure, else why nothing was done."""
+    change = sum(result.change for _, result in results if isinstance(result, Applied))
+    failures = [(name, result) for name, result in results if isinstance(result, Failed)]
+    failed = "; ".join(f"{name}: {result.error}" if name else result.error for name, result in failures)
+    if change:
+        intents = [result.intent for _, result in results if isinstance(result, Applied) and result.intent]
+        kept = [result.reason for _, result in results if isinstance(result, Applied) and result.reason and result.change < 0]
+        short = [f"{missing} fewer than asked for"] if missing else []
+        return Applied(change, intents[0] if intents else "", "; ".join([*kept, *short, *([failed] if failed else [])]))
+    if failures:
+        retryable, unavailable = any(one.retryable for _, one in failures), any(one.unavailable for _, one in failures)
+        return Failed(failed, retryable, unavailable)
+    reasons = dict.fromkeys(result.reason for _, result in results if isinstance(result, Skipped))
+    return Skipped("; ".join(reason for reason in reasons if reason != "already there") or "already there")

@@ -1,0 +1,222 @@
+"""The supplier of any GPU cloud that rents machine by machine: the cloud itself needs four short methods.
+
+Owns the way from machines to replicas: marks of ownership, readiness, lots, partial purchases, quotes. It must not know a cloud's API.
+To add a cloud, implement `GpuCloud` (see `lambda_cloud`, `runpod`), add it to `market_suppliers`, and give it a rig for the contract suite.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+
+from actuators.api import Intent
+from actuators.holdings import HoldingState, Listing, Owned
+from actuators.lots import Rented, holdings_of, machine_of, machines_in, replicas_of
+from actuators.readiness import Machine, ReadinessProbe
+from controlplane.contracts.errors import AccessRefused, InsufficientCapacity, SupplierError, SupplierUnavailable
+from controlplane.contracts.events import Quote
+from controlplane.contracts.fleet import Offer
+from controlplane.contracts.units import from_unix
+
+QUOTE_SECONDS = 30.0
+QUOTE_LIFE_SECONDS = 300.0
+TIMEOUT_SECONDS = 8.0
+Secret = Callable[[str], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What is written on a machine when it is ordered, so that it can be told whose it is. Times are unix seconds."""
+
+    fleet: str
+    offer: str
+    token: str
+    requested_unix: float
+
+    def fields(self) -> dict[str, str]:
+        """Return the mark as names and values of tags."""
+        requested = f"{self.requested_unix:.0f}"
+        return {"tidegate-fleet": self.fleet, "tidegate-offer": self.offer, "tidegate-intent": self.token, "tidegate-requested": requested}
+
+    @classmethod
+    def read(cls, fields: Mapping[str, str]) -> "Mark | None":
+        """Return the mark in some tags, None where they are not ours."""
+        fleet, offer = fields.get("tidegate-fleet"), fields.get("tidegate-offer")
+        if not fleet or not offer:
+            return None
+        requested = fields.get("tidegate-requested", "")
+        return cls(fleet, offer, fields.get("tidegate-intent", ""), float(requested) if requested.isdigit() else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One machine that carries our mark. `state` is READY where it runs, as far as the cloud knows; `usd_per_hour` is the machine's."""
+
+    id: str
+    mark: Mark
+    state: HoldingState
+    address: str = ""
+    usd_per_hour: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A machine's price and how many can be had now; None: the cloud does not say."""
+
+    usd_per_hour: float | None
+    machines: int | None
+
+
+class GpuCloud(Protocol):
+    """What a cloud must do. All methods raise `SupplierError` only, as its subclasses say."""
+
+    remembers_tokens: bool
+
+    async def machines(self) -> Sequence[Listed]:
+        """Return every machine that carries our mark, whichever fleet's."""
+        ...
+
+    async def order(self, mark: Mark) -> str:
+        """Order one machine and return its id. SupplierUnavailable: nobody knows; any other error: surely nothing was ordered."""
+        ...
+
+    async def end(self, machine: str) -> None:
+        """Give a machine back; one that is gone already is fine."""
+        ...
+
+    async def offered(self) -> Offered:
+        """Return price and stock now."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+class RentingSupplier:
+    """A Supplier over a GpuCloud. `clock` is unix seconds."""
+
+    def __init__(self, cloud: GpuCloud, probe: ReadinessProbe, clock: Callable[[], float] = time.time) -> None:
+        """Ask nothing yet."""
+        self._cloud, self._probe, self._clock = cloud, probe, clock
+        self.remembers_tokens = cloud.remembers_tokens
+        self._offered: tuple[float, Offered] | None = None
+
+    async def listing(self, fleet: str, offer: Offer) -> Listing:
+        """Return the machines marked with this fleet and offer; one that runs counts once it serves."""
+        listed = [one for one in await self._cloud.machines() if (one.mark.fleet, one.mark.offer) == (fleet, offer.name)]
+        now = self._clock()
+        running = [Machine(one.id, one.address, one.mark.requested_unix) for one in listed if one.state is HoldingState.READY]
+        readiness = await self._probe.ask(running, now)
+        rented = []
+        for one in listed:
+            answer = readiness.get(one.id)
+            state = answer.state if answer is not None else one.state
+            since = answer.since_unix if answer is not None else None
+            rented.append(Rented(one.id, one.mark.token, state, one.mark.requested_unix, since, usd_per_hour=one.usd_per_hour))
+        return Listing(now, tuple(holding for machine in rented for holding in holdings_of(machine, offer)))
+
+    async def buy(self, intent: Intent, offer: Offer) -> tuple[str, ...]:
+        """Order machine by machine; a refusal after the first is a smaller purchase.
+
+        An unknown outcome of one leaves the intent open. The others are ordered all the same: each is asked for once.
+        """
+        mark = Mark(intent.fleet, intent.offer, intent.token, self._clock())
+        ordered: list[str] = []
+        unknown: SupplierUnavailable | None = None
+        for _ in range(machines_in(intent.count, offer)):
+            try:
+                ordered.append(await self._cloud.order(mark))
+            except SupplierUnavailable as error:
+                unknown = error
+            except SupplierError:
+                if not ordered and unknown is None:
+                    raise
+                break
+        if unknown is not None:
+            raise unknown
+        if not ordered:
+            raise InsufficientCapacity("less than a whole machine was asked for")
+        return tuple(replica for machine in ordered for replica in replicas_of(machine, offer))
+
+    async def release(self, fleet: str, offer: Offer, replica: str) -> None:
+        """End the replica's machine."""
+        del fleet, offer
+        await self._cloud.end(machine_of(replica))
+
+    async def owned(self) -> tuple[Owned, ...]:
+        """Return every machine that carries our mark and is paid for."""
+        paid = [one for one in await self._cloud.machines() if one.state is not HoldingState.GONE]
+        return tuple(Owned(one.mark.fleet, one.mark.offer, one.id, one.mark.requested_unix) for one in paid)
+
+    async def quote(self, offer: Offer) -> Quote | None:
+        """Return a replica's price and stock, asked for at most every half minute."""
+        now, lot = self._clock(), offer.replicas_per_lot
+        if self._offered is None or now - self._offered[0] > QUOTE_SECONDS:
+            self._offered = (now, await self._cloud.offered())
+        offered = self._offered[1]
+        return Quote(
+            time=from_unix(now),
+            offer=offer.name,
+            usd_per_replica_hour=None if offered.usd_per_hour is None else offered.usd_per_hour / lot,
+            stock_replicas=None if offered.machines is None else offered.machines * lot,
+            expires=from_unix(now + QUOTE_LIFE_SECONDS),
+        )
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._probe.close()
+        await self._cloud.close()
+
+
+class ApiKey:
+    """A cloud's API key, out of the environment variable or the file that the policy names; read anew each time, so it can be rotated."""
+
+    def __init__(self, options: Mapping[str, Any], secret: Secret) -> None:
+        """Keep the names, never the key."""
+        self._variable, self._file, self._secret = str(options.get("api_key_env") or ""), options.get("api_key_file"), secret
+
+    def headers(self) -> dict[str, str]:
+        """Return the header that signs a request in; AccessRefused where there is no key."""
+        if self._file:
+            try:
+                key = Path(str(self._file)).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise AccessRefused(f"the API key file {self._file} cannot be read: {type(error).__name__}") from error
+        else:
+            key = (self._secret(self._variable) or "").strip()
+        if not key:
+            raise AccessRefused(f"there is no API key in {self._file or self._variable}")
+        return {"Authorization": f"Bearer {key}"}
+
+
+class HttpApi:
+    """JSON over HTTP. What went wrong on the way is SupplierUnavailable; answers are the caller's to judge."""
+
+    def __init__(self, url: str, key: ApiKey, client: httpx.AsyncClient | None = None) -> None:
+        """Speak to `url`."""
+        self._url, self._key = url.rstrip("/"), key
+        self._client = client or httpx.AsyncClient(timeout=TIMEOUT_SECONDS)
+
+    async def call(self, method: str, path: str, **arguments: Any) -> tuple[httpx.Response, Any]:
+        """Return an answer and its JSON body, an empty mapping where it has none."""
+        try:
+            answer = await self._client.request(method, self._url + path, headers=self._key.headers(), **arguments)
+            body = answer.json() if answer.content else {}
+        except httpx.HTTPError as error:
+            raise SupplierUnavailable(f"{method} {path}: {type(error).__name__}") from error
+        except ValueError as error:
+            raise SupplierUnavailable(f"{method} {path}: {answer.status_code}, and no JSON") from error
+        return answer, body
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+
+def is_allowed(region: str, regions: Sequence[str]) -> bool:
+    """Return whether a region's name begins with one that the policy allows; none named allows all."""
+    return not regions or any(region.lower().startswith(allowed.lower()) for allowed in regions)

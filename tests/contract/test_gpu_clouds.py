@@ -1,0 +1,134 @@
+"""What Lambda Cloud and RunPod are asked, and what their documented errors come to."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actuators.holdings import HoldingState
+from actuators.renting import Mark
+from controlplane.contracts.errors import (
+    AccessRefused,
+    InsufficientCapacity,
+    QuotaExceeded,
+    SupplierError,
+    SupplierUnavailable,
+    Throttled,
+)
+from tests.contract.cloud_rigs import cloud_of
+from tests.contract.gpu_clouds import KEY, LAMBDA_TYPE, RUNPOD_TYPE, CloudWorld
+
+MARK = Mark("r1", "rented", "tidegate.r1.rented.1.65", 1_700_000_000.0)
+CLOUDS = ("lambda", "runpod")
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+async def test_a_machine_is_ordered_found_by_its_mark_and_ended(kind: str) -> None:
+    world = CloudWorld()
+    cloud = cloud_of(kind, world)
+    name = await cloud.order(MARK)
+    world.sell({"somebody": "else"}, "eu", {"name": "theirs", "ssh_key_names": [], "image": "", "gpu": {}})
+    listed = await cloud.machines()
+    assert [(one.id, one.mark, one.state) for one in listed] == [(name, MARK, HoldingState.READY)]
+    await cloud.end(name)
+    await cloud.end(name)
+    assert await cloud.machines() == []
+
+
+async def test_lambda_is_asked_as_its_documentation_says() -> None:
+    world = CloudWorld()
+    await cloud_of("lambda", world).order(MARK)
+    body = world.sold[0].body
+    assert (body["region_name"], body["instance_type_name"], body["ssh_key_names"]) == ("europe-central-1", LAMBDA_TYPE, ["serving"])
+    assert body["name"] == "tidegate-r1-rented"
+
+
+async def test_runpod_is_asked_as_its_documentation_says() -> None:
+    world = CloudWorld()
+    await cloud_of("runpod", world).order(MARK)
+    body = world.sold[0].body
+    assert (body["gpu"], body["cloud"], body["disk"]) == ({"id": RUNPOD_TYPE, "count": 8}, "SECURE", 200)
+    assert (body["name"], body["image"], body["ports"]) == ("tidegate-r1-rented", "registry.example.com/serve:1", ["8000/http"])
+    assert world.sold[0].marks["TIDEGATE_INTENT"] == MARK.token
+
+
+@pytest.mark.parametrize(("kind", "usd"), [("lambda", 23.92), ("runpod", 8 * 3.99)])
+async def test_the_price_is_the_whole_machines(kind: str, usd: float) -> None:
+    world = CloudWorld()
+    offered = await cloud_of(kind, world).offered()
+    assert offered.usd_per_hour == pytest.approx(usd)
+    assert offered.machines is None
+    world.stock = 0
+    assert (await cloud_of(kind, world).offered()).machines == 0
+
+
+@pytest.mark.parametrize(("kind", "eu"), [("lambda", "europe-central-1"), ("runpod", "EU-RO-1")])
+async def test_nothing_is_ordered_outside_the_regions_that_the_policy_allows(kind: str, eu: str) -> None:
+    world = CloudWorld()
+    await cloud_of(kind, world, ("eu",)).order(MARK)
+    assert world.sold[0].place == eu
+    world.places = ("us-east-1", "US-KS-2")
+    with pytest.raises(InsufficientCapacity):
+        await cloud_of(kind, world, ("eu",)).order(MARK)
+    assert (await cloud_of(kind, world, ("eu",)).offered()).machines == 0
+    assert len(world.sold) == 1
+
+
+def lambda_says(code: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": "as documented", "suggestion": None}, "field_errors": {}}
+
+
+def runpod_says(detail: str) -> dict[str, Any]:
+    return {"title": "as documented", "status": 400, "detail": detail}
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "body", "error"),
+    [
+        ("lambda", 400, lambda_says("instance-operations/launch/insufficient-capacity"), InsufficientCapacity),
+        ("lambda", 400, lambda_says("global/quota-exceeded"), QuotaExceeded),
+        ("lambda", 403, lambda_says("global/account-inactive"), AccessRefused),
+        ("lambda", 400, lambda_says("global/invalid-parameters"), SupplierError),
+        ("lambda", 429, lambda_says("global/rate-limited"), Throttled),
+        ("lambda", 500, lambda_says("global/internal-error"), SupplierUnavailable),
+        ("runpod", 400, runpod_says("no longer any instances available"), InsufficientCapacity),
+        ("runpod", 402, runpod_says("insufficient balance"), QuotaExceeded),
+        ("runpod", 403, runpod_says("access denied"), AccessRefused),
+        ("runpod", 422, runpod_says("Request validation failed."), SupplierError),
+        ("runpod", 429, runpod_says("rate limit exceeded for the minute window"), Throttled),
+        ("runpod", 503, runpod_says("upstream"), SupplierUnavailable),
+    ],
+)
+async def test_each_documented_error_has_its_type(kind: str, status: int, body: dict[str, Any], error: type[SupplierError]) -> None:
+    world = CloudWorld(refusal=(status, body))
+    with pytest.raises(SupplierError) as raised:
+        await cloud_of(kind, world).order(MARK)
+    assert type(raised.value) is error
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+async def test_a_key_that_is_wrong_or_missing_is_said_without_being_told(kind: str) -> None:
+    world = CloudWorld()
+    with pytest.raises(AccessRefused) as wrong:
+        await cloud_of(kind, world, key="another-secret").machines()
+    assert "another-secret" not in str(wrong.value)
+    with pytest.raises(AccessRefused, match="API_KEY"):
+        await cloud_of(kind, world, key=None).machines()
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+async def test_a_key_file_is_read_anew_so_that_a_key_can_be_rotated(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("old\n")
+    cloud = cloud_of(kind, CloudWorld(), api_key_file=str(file))
+    with pytest.raises(AccessRefused):
+        await cloud.machines()
+    file.write_text(KEY + "\n")
+    assert await cloud.machines() == []
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+async def test_a_cloud_that_is_down_leaves_the_outcome_open(kind: str) -> None:
+    world = CloudWorld(is_down=True)
+    with pytest.raises(SupplierUnavailable):
+        await cloud_of(kind, world).machines()

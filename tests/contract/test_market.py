@@ -1,0 +1,253 @@
+"""The market: the cheapest that can sell, and what happens when it cannot. Two simulated clouds, one clock moved by hand."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from actuators.api import Applied, Failed, Skipped
+from actuators.market import MarketActuator, MarketSettings, part_of
+from actuators.market_health import Health
+from actuators.market_suppliers import bootstrap_of, market_actuator
+from actuators.simulated import simulated_supplier
+from controlplane.contracts.errors import PolicyError
+from controlplane.sim.cloud import Cloud, application
+from controlplane.sim.cloud_config import CloudConfig, OfferWorld
+from controlplane.sim.cloud_ledger import Bought, Configured, LedgerFile
+from tests.contract.actuator_rigs import LAG_SECONDS, LEAD_SECONDS, offer_with
+from tests.fakes import FakeWall, MemoryIntentStore, Wire
+
+FLEET = "r1"
+
+
+@dataclass
+class Rivals:
+    """Two suppliers, `cheap` and `dear`, each behind a wire that can be cut."""
+
+    folder: Path
+    prices: dict[str, float] = field(default_factory=lambda: {"cheap": 20.0, "dear": 30.0})
+    settings: MarketSettings = field(default_factory=MarketSettings)
+    wall: FakeWall = field(default_factory=FakeWall)
+    store: MemoryIntentStore = field(default_factory=MemoryIntentStore)
+
+    def __post_init__(self) -> None:
+        self.offer = offer_with()
+        plain = {"lead_time_seconds": LEAD_SECONDS, "lead_time_sigma": 0.0, "listing_lag_seconds": LAG_SECONDS}
+        self.worlds = {name: OfferWorld(usd_per_replica_hour=usd, **plain) for name, usd in self.prices.items()}
+        self.clouds, self.wires = {}, {}
+        for name in self.worlds:
+            ledger = LedgerFile(self.folder / f"{name}.jsonl")
+            self.clouds[name] = Cloud(ledger, self._config(name), seed=7, speed=1.0, start_unix=None, wall=self.wall)
+            self.wires[name] = Wire(httpx.ASGITransport(application(self.clouds[name])))
+
+    def _config(self, name: str) -> CloudConfig:
+        return CloudConfig(offers={part_of(self.offer, name).name: self.worlds[name]})
+
+    def change(self, name: str, **world: object) -> None:
+        self.worlds[name] = self.worlds[name].model_copy(update=world)
+        self.clouds[name].record(Configured(time_unix=self.clouds[name].now(), config=self._config(name)))
+
+    def market(self) -> MarketActuator:
+        suppliers = {name: simulated_supplier("http://cloud", transport=wire) for name, wire in self.wires.items()}
+        return MarketActuator(suppliers, self.store, self.settings, self.wall)
+
+    def held(self) -> dict[str, int]:
+        now = self.wall.now_unix
+        return {name: sum(one.is_held(now) for one in cloud.market.replicas.values()) for name, cloud in self.clouds.items()}
+
+    def purchases(self, name: str) -> int:
+        return sum(isinstance(entry, Bought) for entry in self.clouds[name].entries)
+
+    def settle(self) -> None:
+        self.wall.advance(LEAD_SECONDS + LAG_SECONDS + 1)
+
+
+async def test_what_is_missing_comes_from_the_cheapest(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    assert isinstance(await rivals.market().apply(FLEET, rivals.offer, 3), Applied)
+    assert rivals.held() == {"cheap": 3, "dear": 0}
+
+
+async def test_what_the_cheapest_has_too_little_of_is_split(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    rivals.change("cheap", stock_replicas=2)
+    result = await rivals.market().apply(FLEET, rivals.offer, 5)
+    assert isinstance(result, Applied)
+    assert result.change == 5
+    assert rivals.held() == {"cheap": 2, "dear": 3}
+    rivals.wall.advance(LAG_SECONDS + 1)
+    assert isinstance(await rivals.market().apply(FLEET, rivals.offer, 5), Skipped)
+
+
+async def test_the_dearest_goes_back_first(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    rivals.change("cheap", stock_replicas=2)
+    await rivals.market().apply(FLEET, rivals.offer, 5)
+    rivals.settle()
+    await rivals.market().apply(FLEET, rivals.offer, 2)
+    assert rivals.held() == {"cheap": 2, "dear": 0}
+
+
+async def test_a_supplier_that_lies_about_stock_is_passed_over(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    rivals.change("cheap", quota_replicas=0)
+    market = rivals.market()
+    assert isinstance(await market.apply(FLEET, rivals.offer, 3), Applied)
+    assert rivals.held() == {"cheap": 0, "dear": 3}
+    asked = len(rivals.clouds["cheap"].entries)
+    rivals.wall.advance(LAG_SECONDS + 1)
+    await market.apply(FLEET, rivals.offer, 4)
+    assert len(rivals.clouds["cheap"].entries) == asked, "it refused lately, and is left alone for a while"
+
+
+async def test_nothing_is_bought_at_a_price_above_the_one_that_was_decided_on(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    rivals.change("cheap", quota_replicas=0)
+    market = rivals.market()
+    quote = await market.quote(rivals.offer)
+    assert quote is not None
+    assert quote.usd_per_replica_hour == 20.0
+    result = await market.apply(FLEET, rivals.offer, 3)
+    assert isinstance(result, Failed)
+    assert result.unavailable, "the planner is poked, and decides with the next price"
+    assert rivals.held() == {"cheap": 0, "dear": 0}
+    quote = await market.quote(rivals.offer)
+    assert quote is not None
+    assert quote.usd_per_replica_hour == 30.0
+    assert isinstance(await market.apply(FLEET, rivals.offer, 3), Applied)
+    assert rivals.held() == {"cheap": 0, "dear": 3}
+
+
+async def test_nothing_is_bought_above_the_ceiling(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    rivals.offer = offer_with(ceiling_usd_per_replica_hour=15.0)
+    assert isinstance(await rivals.market().apply(FLEET, rivals.offer, 3), Failed)
+    assert rivals.held() == {"cheap": 0, "dear": 0}
+
+
+async def test_a_quote_covers_what_is_held_as_well_as_what_comes_next(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    market = rivals.market()
+    await market.apply(FLEET, rivals.offer, 2)
+    rivals.settle()
+    await market.observe(FLEET, rivals.offer)
+    rivals.change("cheap", usd_per_replica_hour=5.0)
+    quote = await market.quote(rivals.offer)
+    assert quote is not None
+    assert quote.usd_per_replica_hour == 20.0, "two are held at 20"
+
+
+@pytest.mark.parametrize(("usd", "moves"), [(19.0, False), (16.0, True)])
+async def test_purchases_move_only_for_the_price_advantage(tmp_path: Path, usd: float, moves: bool) -> None:
+    rivals = Rivals(tmp_path, settings=MarketSettings(price_advantage=0.1))
+    market = rivals.market()
+    await market.apply(FLEET, rivals.offer, 2)
+    rivals.settle()
+    rivals.change("dear", usd_per_replica_hour=usd)
+    await market.apply(FLEET, rivals.offer, 3)
+    assert rivals.held() == ({"cheap": 2, "dear": 1} if moves else {"cheap": 3, "dear": 0})
+
+
+async def test_a_slow_supplier_must_be_cheaper(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path, prices={"cheap": 20.0, "dear": 20.5})
+    rivals.change("cheap", lead_time_seconds=1800.0, stock_replicas=1)
+    market = rivals.market()
+    await market.apply(FLEET, rivals.offer, 2)
+    rivals.wall.advance(2000.0)
+    await market.observe(FLEET, rivals.offer)
+    rivals.change("cheap", stock_replicas=10)
+    await market.apply(FLEET, rivals.offer, 3)
+    assert rivals.held() == {"cheap": 1, "dear": 2}
+
+
+async def test_a_supplier_whose_machines_do_not_start_is_banned_for_a_while(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path, settings=MarketSettings(banned_for_seconds=3600.0))
+    rivals.change("cheap", start_failure_share=1.0)
+    market = rivals.market()
+    await market.apply(FLEET, rivals.offer, 2)
+    rivals.settle()
+    await market.apply(FLEET, rivals.offer, 2)
+    assert rivals.held() == {"cheap": 0, "dear": 2}
+    rivals.change("cheap", start_failure_share=0.0)
+    rivals.wall.advance(3700.0)
+    await market.apply(FLEET, rivals.offer, 3)
+    assert rivals.held()["dear"] == 2, "the ban is over; its failures still weigh in the ranking"
+
+
+async def test_a_silent_supplier_still_counts_and_is_not_replaced(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    market = rivals.market()
+    await market.apply(FLEET, rivals.offer, 3)
+    rivals.settle()
+    await market.observe(FLEET, rivals.offer)
+    rivals.wires["cheap"].is_cut = True
+    for _ in range(5):
+        status = await market.observe(FLEET, rivals.offer)
+        assert (status.ready, status.pending) == (3, 0)
+        await market.apply(FLEET, rivals.offer, 3)
+    assert rivals.held() == {"cheap": 3, "dear": 0}
+    await market.apply(FLEET, rivals.offer, 4)
+    assert rivals.held() == {"cheap": 3, "dear": 1}
+
+
+async def test_a_supplier_that_never_answers_is_left_in_peace(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    rivals.wires["cheap"].is_cut = True
+    market = rivals.market()
+    for _ in range(4):
+        await market.observe(FLEET, rivals.offer)
+    asked = len(rivals.wires["cheap"].requests)
+    await market.observe(FLEET, rivals.offer)
+    assert len(rivals.wires["cheap"].requests) == asked
+    rivals.wires["cheap"].is_cut = False
+    rivals.wall.advance(700.0)
+    await market.apply(FLEET, rivals.offer, 1)
+    assert rivals.held() == {"cheap": 1, "dear": 0}
+
+
+async def test_an_unknown_outcome_is_not_made_up_for_elsewhere(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    rivals.wires["cheap"].lose_replies_to = "POST"
+    market = rivals.market()
+    for _ in range(3):
+        await market.apply(FLEET, rivals.offer, 3)
+    rivals.wires["cheap"].lose_replies_to = ""
+    for _ in range(6):
+        rivals.wall.advance(LAG_SECONDS)
+        await rivals.market().apply(FLEET, rivals.offer, 3)
+    assert rivals.held() == {"cheap": 3, "dear": 0}
+    assert (rivals.purchases("cheap"), rivals.purchases("dear")) == (1, 0)
+
+
+def test_the_breaker_waits_longer_each_time_and_forgets_when_it_is_answered() -> None:
+    health = Health(120.0, 3600.0)
+    for _ in range(2):
+        health.erred(0.0, "silent")
+    assert not health.is_quiet(1.0)
+    health.erred(0.0, "silent")
+    assert health.is_quiet(29.0)
+    assert not health.is_quiet(31.0)
+    health.erred(31.0, "silent")
+    assert health.is_quiet(31.0 + 59.0)
+    health.answered()
+    health.erred(100.0, "silent")
+    assert not health.is_quiet(101.0)
+
+
+def test_a_supplier_without_its_block_is_a_clear_error() -> None:
+    with pytest.raises(PolicyError, match="what is to be rented there"):
+        market_actuator({"suppliers": ["lambda"]}, MemoryIntentStore())
+    with pytest.raises(PolicyError, match="there is no supplier 'vultr'"):
+        market_actuator({"suppliers": ["vultr"]}, MemoryIntentStore())
+
+
+def test_a_bootstrap_template_is_filled_in_and_says_what_it_lacks(tmp_path: Path) -> None:
+    template = tmp_path / "start.sh"
+    template.write_text("serve ${model} --port $$PORT\n")
+    options = {"template": str(template), "template_values": {"model": "deepseek"}}
+    assert bootstrap_of(options) == "serve deepseek --port $PORT\n"
+    with pytest.raises(PolicyError, match="templateValues"):
+        bootstrap_of({"template": str(template)})
+    with pytest.raises(PolicyError, match="cannot be read"):
+        bootstrap_of({"template": str(tmp_path / "none")})
