@@ -1,33 +1,40 @@
 """The tide by structural models, off the hot path: several are fitted, a forward backtest chooses, the choice becomes a tide.
 
-Owns the candidates (vectorised harmonics, MSTL with damped trend, exponential smoothing, state space) and their choice.
-It must not run for every observation: `Combination.adopt` takes its result, which is recorded as an input, and between refits
-the recursion of `harmonic` carries on.
+Owns the candidates (vectorised harmonics, MSTL with damped trend, exponential smoothing, state space) and their choice: what
+`harmonic`'s recursion has itself learnt by then stands unless one of them foresees the days held out clearly better.
+It must not run for every observation: `Combination.adopt` takes its result, which is recorded as an input.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from forecasters.api import Array
 from forecasters.harmonic import FEATURES, PRIOR, PRIOR_LEVEL, Harmonic, refit
-from forecasters.intake import OFFSET_FLOOR, OFFSET_SHARE
+from forecasters.intake import EVERY, FIRST, OFFSET_FLOOR, OFFSET_SHARE, Seen, start_intake
 from forecasters.zone import Zone
 
-HOUR_SECONDS = 3600.0
+HOUR_SECONDS, HALF_HOUR, DAY_SECONDS = 3600.0, 1800.0, 86400.0
 DAY_HOURS, WEEK_HOURS = 24, 168
-LEAST_DAYS = 4
+LEAST_DAYS = 7
 HELD_OUT_HOURS = 24
-FOLDS = 3
+MOST_FOLDS = 5
 PROJECTION_WORTH = 4.0
+# What was learnt by the hour is only given up for what would have foreseen the days held out with a seventh less error.
+CLEARLY = 0.85
+KEPT = "recursion"
 
 Candidate = Callable[[Array, int], Array]
 
 
 @dataclass(frozen=True, slots=True)
 class Refit:
-    """A fitted tide: `theta` f64[p] for `Combination.adopt`, which candidate won, and every candidate's mean absolute log error."""
+    """A fitted tide: `theta` f64[p] for `Combination.adopt`, which candidate won, and every candidate's mean absolute log error.
+
+    `chosen` is `KEPT` where none was clearly better than the recursion: then there is nothing to adopt, and `theta` is the recursion's
+    own over that history.
+    """
 
     theta: Array
     chosen: str
@@ -45,31 +52,35 @@ def hourly(time_unix: Array, demand: Array) -> tuple[Array, Array]:
     return ends, np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def fit_structural(time_unix: Array, demand: Array, zone: Zone) -> Refit:
-    """Fit the tide of one fleet to its history; needs four days, with less the harmonics win unopposed.
+def fit_structural(time_unix: Array, demand: Array, zone: Zone, season_seconds: float = DAY_SECONDS) -> Refit:
+    """Fit the tide of one fleet to its history, NaN where unknown or in a wave; with less than a week the recursion stands.
 
-    Each candidate forecasts the last days one after the other, each from what came before it; the lowest mean absolute log
-    error wins, is fitted to everything, and the week it foresees is projected onto the harmonics of the recursion.
+    Each candidate foresees the last days one after the other, each from what came before it, and as it would be adopted: the week
+    it foresees is projected onto the harmonics of the recursion, which say the next day. The lowest mean absolute log error wins.
+    The library's models know a day of 24 hours; where `season_seconds` is another, only the harmonics stand against the recursion.
     """
     ends, mean = hourly(time_unix, demand)
     base = OFFSET_SHARE * float(np.nanmean(mean)) + OFFSET_FLOOR
-    log = _filled(np.log(mean + base))
-    whole = refit(ends, mean[None, :], zone)[0]
+    log = np.log(mean + base)
+    tide = Harmonic(zone, season_seconds)
+    cuts = [len(log) - HELD_OUT_HOURS * fold for fold in range(MOST_FOLDS, 0, -1) if len(log) - HELD_OUT_HOURS * fold >= 3 * DAY_HOURS]
+    learnt = _recursion(tide, ends, mean, base, (*cuts, len(log)))
     if len(log) < LEAST_DAYS * DAY_HOURS:
-        return Refit(whole, "harmonic", {})
-    errors = {"harmonic": _harmonic_error(ends, mean, log, zone)}
-    for name, candidate in CANDIDATES.items():
-        error = _backtest(candidate, log)
+        return Refit(learnt[-1], KEPT, {})
+    tides: dict[str, Candidate] = {
+        "harmonic": lambda _, hours: refit(ends[:hours] - HALF_HOUR, mean[None, :hours], zone, season_seconds)[0]
+    }
+    if season_seconds == DAY_SECONDS:
+        filled = _filled(log)
+        tides |= {name: _projected(candidate, filled, ends, tide) for name, candidate in CANDIDATES.items()}
+    errors = {KEPT: _error(learnt[:-1], cuts, ends, log, tide)}
+    for name, fitted in tides.items():
+        error = _error([fitted(log, cut) for cut in cuts], cuts, ends, log, tide)
         if np.isfinite(error):
             errors[name] = error
-    chosen = min(errors, key=lambda name: errors[name])
-    if chosen == "harmonic":
-        return Refit(whole, chosen, errors)
-    foreseen = _run(CANDIDATES[chosen], log, WEEK_HOURS)
-    if foreseen is None:
-        return Refit(whole, "harmonic", errors)
-    ahead = ends[-1] + HOUR_SECONDS * (1.0 + np.arange(WEEK_HOURS))
-    return Refit(_project(ahead, foreseen, zone), chosen, errors)
+    chosen = min(errors, key=lambda name: errors[name] * (CLEARLY if name == KEPT else 1.0))
+    theta = learnt[-1] if chosen == KEPT else tides[chosen](log, len(log))
+    return Refit(theta, chosen, errors) if np.isfinite(theta).all() else Refit(learnt[-1], KEPT, errors)
 
 
 def _filled(log: Array) -> Array:
@@ -79,6 +90,41 @@ def _filled(log: Array) -> Array:
         out[place] = out[place - DAY_HOURS] if place >= DAY_HOURS else np.nan
     out[np.isnan(out)] = np.nanmean(out)
     return out
+
+
+def _recursion(tide: Harmonic, ends: Array, mean: Array, base: float, cuts: Sequence[int]) -> list[Array]:
+    """Return what the recursion has learnt by the hour, one tide f64[p] for the hours before each cut."""
+    state, intake, out = tide.start(1), start_intake(1), []
+    intake.base[:] = base
+    span = np.array([HOUR_SECONDS])
+    for hour in range(len(ends) + 1):
+        out += [state.theta[0].copy() for cut in cuts if cut == hour]
+        if hour < len(ends) and np.isfinite(mean[hour]):
+            tide.learn(state, intake, Seen(EVERY, FIRST, ends[hour : hour + 1], mean[hour : hour + 1], span, span))
+    return out
+
+
+def _error(thetas: Sequence[Array], cuts: Sequence[int], ends: Array, log: Array, tide: Harmonic) -> float:
+    """Return the mean absolute log error of tides over the day after each cut; infinite where one could not be fitted."""
+    missed = [
+        np.abs(tide.features_at(ends[cut : cut + HELD_OUT_HOURS] - HALF_HOUR) @ theta - log[cut : cut + HELD_OUT_HOURS])
+        for theta, cut in zip(thetas, cuts, strict=True)
+    ]
+    missed = [day[np.isfinite(log[cut : cut + HELD_OUT_HOURS])] for day, cut in zip(missed, cuts, strict=True)]
+    every = np.concatenate(missed) if missed else np.zeros(0)
+    return float(every.mean()) if len(every) and np.isfinite(every).all() else float("inf")
+
+
+def _projected(candidate: Candidate, filled: Array, ends: Array, tide: Harmonic) -> Candidate:
+    """Return a candidate whose answer from the hours before a cut is a tide f64[p], NaN where it has none."""
+
+    def fitted(_: Array, cut: int) -> Array:
+        foreseen = _run(candidate, filled[:cut], WEEK_HOURS)
+        if foreseen is None:
+            return np.full(FEATURES, np.nan)
+        return _project(ends[cut - 1] + HOUR_SECONDS * (1.0 + np.arange(WEEK_HOURS)), foreseen, tide)
+
+    return fitted
 
 
 def _run(candidate: Candidate, log: Array, hours: int) -> Array | None:
@@ -91,36 +137,9 @@ def _run(candidate: Candidate, log: Array, hours: int) -> Array | None:
     return foreseen if usable else None
 
 
-def _folds(count: int) -> list[int]:
-    return [count - HELD_OUT_HOURS * fold for fold in range(FOLDS, 0, -1) if count - HELD_OUT_HOURS * fold >= 2 * DAY_HOURS]
-
-
-def _backtest(candidate: Candidate, log: Array) -> float:
-    errors = []
-    for cut in _folds(len(log)):
-        foreseen = _run(candidate, log[:cut], HELD_OUT_HOURS)
-        if foreseen is None:
-            return float("inf")
-        errors.append(np.abs(foreseen - log[cut : cut + HELD_OUT_HOURS]).mean())
-    return float(np.mean(errors))
-
-
-def _harmonic_error(ends: Array, mean: Array, log: Array, zone: Zone) -> float:
-    tide = Harmonic(zone)
-    state = tide.start(1)
-    errors = []
-    for cut in _folds(len(log)):
-        state.theta[:] = refit(ends[:cut], mean[None, :cut], zone)
-        foreseen = [
-            tide.log_shape(state, np.array([0]), ends[hour : hour + 1] - HOUR_SECONDS / 2)[0] for hour in range(cut, cut + HELD_OUT_HOURS)
-        ]
-        errors.append(np.abs(np.array(foreseen) - log[cut : cut + HELD_OUT_HOURS]).mean())
-    return float(np.mean(errors))
-
-
-def _project(time_unix: Array, log: Array, zone: Zone) -> Array:
+def _project(time_unix: Array, log: Array, tide: Harmonic) -> Array:
     """Return the harmonics that come closest to a week of log demand, by ridge regression with the recursion's prior."""
-    design = Harmonic(zone).features_at(time_unix - HOUR_SECONDS / 2)
+    design = tide.features_at(time_unix - HALF_HOUR)
     prior = np.concatenate(([PRIOR_LEVEL], PRIOR, PRIOR)) ** -2.0
     gram = PROJECTION_WORTH * design.T @ design / 0.1 + np.diag(prior)
     out: Array = np.linalg.solve(gram, PROJECTION_WORTH * design.T @ log / 0.1)

@@ -13,7 +13,7 @@ from forecasters.intake import admit, start_intake
 from forecasters.score import coverage, covered, grain_of, mase, pinball, width
 from forecasters.seasonal_naive import SeasonalNaive
 from forecasters.spread import Spread, learn_errors, learn_surprises, relieved, start_spread
-from forecasters.structural import fit_structural
+from forecasters.structural import CANDIDATES, KEPT, fit_structural
 from forecasters.working_week import DAYS_BACK, WorkingWeek
 from forecasters.zone import Zone
 
@@ -136,15 +136,24 @@ def test_a_refit_finds_the_shape_despite_outliers_and_gaps() -> None:
         assert np.abs(tide.log_shape(state, np.arange(2), when) - true).max() < 0.08
 
 
-def test_a_structural_fit_is_adopted_and_says_which_model_won() -> None:
+@pytest.mark.filterwarnings("ignore:Maximum Likelihood", "ignore:Optimization failed")
+def test_a_structural_fit_stands_only_where_it_foresees_clearly_better_than_what_was_learnt_by_the_hour() -> None:
     noise = np.random.default_rng(5)
-    time = np.asarray(1.7e9 + 1800.0 * np.arange(6 * 48), dtype=np.float64)
-    demand = 50.0 * np.exp(0.7 * np.sin(2 * np.pi * time / DAY) + 0.05 * noise.standard_normal(len(time)))
-    found = fit_structural(time, demand, Zone("UTC"))
-    assert found.chosen in found.errors
-    assert min(found.errors.values()) < 0.1
+    time = np.asarray(1.7e9 + 1800.0 * np.arange(10 * 48), dtype=np.float64)
+    steady = 50.0 * np.exp(0.7 * np.sin(2 * np.pi * time / DAY) + 0.05 * noise.standard_normal(len(time)))
+    found = fit_structural(time, steady, Zone("UTC"))
+    assert found.chosen == KEPT
+    assert set(found.errors) == {KEPT, "harmonic", *CANDIDATES}
+    assert found.errors[KEPT] < 0.1
+    assert fit_structural(time[: 6 * 48], steady[: 6 * 48], Zone("UTC")).chosen == KEPT
+    # Six days ago the busy hours moved by eight hours, and the recursion remembers three weeks.
+    moved = np.where(time < time[-1] - 6 * DAY, steady, np.roll(steady, 16))
+    moved[100:104] = np.nan
+    found = fit_structural(time, moved, Zone("UTC"))
+    assert found.chosen in CANDIDATES
+    assert found.errors[found.chosen] < 0.8 * found.errors[KEPT]
     method = Combination(ForecastSettings(), np.array([HOUR, 6 * HOUR]), np.array([0.1, 0.5, 0.9]))
-    state = method.learn(method.start(1), _one(float(time[-1]), float(demand[-1])))
+    state = method.learn(method.start(1), _one(float(time[-1]), float(moved[-1])))
     state = method.adopt(state, np.array([0]), found.theta[None, :])
     assert np.isfinite(method.forecast(state, float(time[-1])).demand).all()
     with pytest.raises(ValueError, match="finite coefficients"):
