@@ -25,7 +25,7 @@ async def _hear(decision: Decision) -> None:
 
 
 def asyncapi_document() -> dict[str, Any]:
-    """Return the AsyncAPI 3.0 document: all nine events with their subjects, as plain data."""
+    """Return the AsyncAPI 3.0 document: all ten events with their subjects, as plain data."""
     brokers = {service: build_broker(None, service) for service in PUBLISHES}
     on_decisions(brokers["actuator"], _hear)
     document = AsyncAPI(*brokers.values(), title="tidegate", version=_version(), description=DESCRIPTION)

@@ -24,7 +24,7 @@ from controlplane import tracing
 from controlplane.bus.fold import decode
 from controlplane.bus.publish import Publisher
 from controlplane.contracts.errors import BusError, TidegateError
-from controlplane.contracts.events import Actuation, Alert, Decision, Event, Forecast, Launch, Observation, PoolStatus, Quote, Tick
+from controlplane.contracts.events import Actuation, Alert, Decision, Event, Forecast, Launch, Observation, PoolStatus, Quote, Tick, Tide
 from controlplane.contracts.subjects import ACTUATOR_DURABLE, DECISION, INPUTS_STREAM, OUTPUTS_STREAM, TEMPLATES
 
 DELIVERIES = 5
@@ -39,7 +39,7 @@ ERROR_PAUSE_SECONDS = 0.25
 PUBLISHES: dict[str, tuple[type[Event], ...]] = {
     "collector": (Observation,),
     "quoter": (Quote,),
-    "forecaster": (Forecast,),
+    "forecaster": (Forecast, Tide),
     "planner": (Tick, Decision),
     "web": (Alert, Launch, Tick),
     "actuator": (PoolStatus, Actuation, Quote, Tick),

@@ -1,4 +1,4 @@
-"""The nine events, as frozen models: what every part of tidegate says to every other.
+"""The ten events, as frozen models: what every part of tidegate says to every other.
 
 Owns their fields and units; the JSON schemas under docs/schemas are generated from here and a golden test guards them.
 Fields ignore what they do not know, so that an older reader survives a newer writer. `subjects` says where each travels.
@@ -169,6 +169,22 @@ class Forecast(Event):
     weights: dict[str, Share] = Field(default_factory=dict)
 
 
+class Tide(Event):
+    """What a refit off the hot path found a fleet's daily and weekly shape to be. Folded by the forecaster, so that history replays alike.
+
+    `coefficients` are of sines and cosines over the local day and week, for the log of demand; empty: what was learnt by then stands.
+    """
+
+    kind = "tide"
+    fleet: Name
+    observed: Time = Field(description="time of the newest observation that went in")
+    time_zone: str = Field(description="where the day begins")
+    season_seconds: Positive
+    chosen: str = Field(description="the model that foresaw held-out days best; `recursion`: none was clearly better than what stands")
+    errors: dict[str, NonNegative] = Field(default_factory=dict, description="each model's mean absolute error in the log of demand")
+    coefficients: tuple[float, ...] = ()
+
+
 class Reason(StrEnum):
     """Why a stage of a decision moved a number, or refused to."""
 
@@ -181,6 +197,7 @@ class Reason(StrEnum):
     WITHIN_TOLERANCE = "WITHIN_TOLERANCE"
     STABILIZED = "STABILIZED"
     STEP_LIMITED = "STEP_LIMITED"
+    REMOVALS_LIMITED = "REMOVALS_LIMITED"
     COOLDOWN = "COOLDOWN"
     ROUNDED_TO_LOT = "ROUNDED_TO_LOT"
     RAISED_TO_FLOOR = "RAISED_TO_FLOOR"
@@ -269,5 +286,5 @@ class Actuation(Event):
     retryable: bool = False
 
 
-EVENTS: tuple[type[Event], ...] = (Observation, PoolStatus, Quote, Launch, Alert, Tick, Forecast, Decision, Actuation)
+EVENTS: tuple[type[Event], ...] = (Observation, PoolStatus, Quote, Launch, Alert, Tick, Forecast, Tide, Decision, Actuation)
 EVENT_BY_KIND: dict[str, type[Event]] = {event.kind: event for event in EVENTS}

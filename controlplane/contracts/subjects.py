@@ -14,6 +14,7 @@ from controlplane.contracts.events import (
     PoolStatus,
     Quote,
     Tick,
+    Tide,
 )
 
 OBSERVATION = "tidegate.observation.{fleet}"
@@ -22,6 +23,7 @@ QUOTE = "tidegate.quote.{offer}"
 LAUNCH = "tidegate.launch.{fleet}"
 ALERT = "tidegate.alert.{fleet}"
 FORECAST = "tidegate.forecast.{fleet}"
+TIDE = "tidegate.tide.{fleet}"
 TICK = "tidegate.tick"
 DECISION = "tidegate.decision.{fleet}"
 ACTUATION = "tidegate.actuation.{fleet}.{offer}"
@@ -35,6 +37,7 @@ TEMPLATES: dict[type[Event], str] = {
     Launch: LAUNCH,
     Alert: ALERT,
     Forecast: FORECAST,
+    Tide: TIDE,
     Tick: TICK,
     Decision: DECISION,
     Actuation: ACTUATION,
@@ -51,6 +54,7 @@ INPUT_SUBJECTS = (
     "tidegate.launch.*",
     "tidegate.alert.*",
     "tidegate.forecast.*",
+    "tidegate.tide.*",
     "tidegate.tick",
 )
 OUTPUT_SUBJECTS = ("tidegate.decision.*", "tidegate.actuation.*.*", "tidegate.audit")

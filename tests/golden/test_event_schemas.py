@@ -1,4 +1,4 @@
-"""The committed JSON Schemas of the nine events, and the AsyncAPI document of the bus, are those of the models.
+"""The committed JSON Schemas of the ten events, and the AsyncAPI document of the bus, are those of the models.
 
 After a change of the models, `UPDATE_GOLDEN=1 pytest tests/golden/test_event_schemas.py` writes the files anew; the diff is reviewed:
 a field that goes, or that becomes required, breaks those who read or write the event with an older program.
@@ -63,9 +63,9 @@ def test_the_committed_asyncapi_document_is_that_of_the_brokers() -> None:
     assert committed(ASYNCAPI, made) == made, f"run this test with UPDATE_GOLDEN=1 and review the diff of {ASYNCAPI.name}"
 
 
-def test_there_is_a_schema_for_each_of_the_nine_events_and_no_other() -> None:
+def test_there_is_a_schema_for_each_of_the_ten_events_and_no_other() -> None:
     there = {path.name for path in SCHEMAS.glob("*.v1.schema.json")}
-    assert len(EVENTS) == len(EVENT_BY_KIND) == len(there) == 9
+    assert len(EVENTS) == len(EVENT_BY_KIND) == len(there) == 10
     assert there == {file_of(event).name for event in EVENTS}
 
 
