@@ -1,0 +1,278 @@
+"""What objects of a cluster say, read without a cluster: pods, selectors, who owns a number, what nodes hold, errors."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from actuators.kubernetes.disruption import allowed, parse_budget
+from actuators.kubernetes.errors import Busy, Conflict, Forbidden, Gone, NotFound, Refused, Request, error_of
+from actuators.kubernetes.in_flight import in_flight_of
+from actuators.kubernetes.nodes import holder_of, inventory, parse_node, takes
+from actuators.kubernetes.pods import Pod, PodState, parse_pod, quantity
+from actuators.kubernetes.selectors import parse_selector, selector_of
+from actuators.kubernetes.workloads import Owner, Workload, Written, contest, parse_workload
+from controlplane.contracts.errors import SupplierError
+
+CREATED = "2026-11-22T10:00:00Z"
+CREATED_UNIX = 1_795_341_600.0
+
+
+def raw_pod(spec: Mapping[str, Any] | None = None, status: Mapping[str, Any] | None = None, **meta: object) -> dict[str, Any]:
+    known = {"uid": "u1", "name": "p1", "namespace": "serving", "labels": {"app": "r1"}, "creationTimestamp": CREATED}
+    return {"metadata": {**known, **meta}, "spec": {"nodeName": "n1", "containers": [], **(spec or {})}, "status": status or {}}
+
+
+def ready(is_ready: bool, at: str = "2026-11-22T10:04:00Z") -> dict[str, Any]:
+    return {"type": "Ready", "status": str(is_ready), "lastTransitionTime": at}
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    return {"name": "engine", "state": {"waiting": {"reason": reason, "message": message}}}
+
+
+RUNNING = {"name": "engine", "state": {"running": {}}}
+UNPLACED = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/4 nodes are available"}
+
+
+@pytest.mark.parametrize(
+    ("pod", "state", "reason"),
+    [
+        (raw_pod(status={"conditions": [ready(True)]}), PodState.READY, ""),
+        (raw_pod({"nodeName": ""}), PodState.WAITING, "waits for the scheduler"),
+        (raw_pod({"nodeName": ""}, {"conditions": [UNPLACED]}), PodState.UNSCHEDULABLE, "0/4 nodes are available"),
+        (raw_pod(), PodState.STARTING, "image"),
+        (raw_pod(status={"containerStatuses": [waiting("ContainerCreating")]}), PodState.STARTING, "image"),
+        (raw_pod(status={"containerStatuses": [RUNNING], "conditions": [ready(False)]}), PodState.STARTING, "weights"),
+        (
+            raw_pod(status={"containerStatuses": [waiting("ImagePullBackOff", "no such tag")]}),
+            PodState.FAILED,
+            "ImagePullBackOff: no such tag",
+        ),
+        (raw_pod(status={"initContainerStatuses": [waiting("CrashLoopBackOff")]}), PodState.FAILED, "CrashLoopBackOff: see the pod"),
+        (raw_pod(status={"conditions": [ready(True)]}, deletionTimestamp=CREATED), PodState.DRAINING, "is being deleted"),
+        (raw_pod(status={"phase": "Failed", "reason": "Evicted"}), PodState.FINISHED, "Evicted"),
+        (raw_pod(status={"phase": "Succeeded"}, deletionTimestamp=CREATED), PodState.FINISHED, "Succeeded"),
+    ],
+)
+def test_where_a_pod_is(pod: Mapping[str, Any], state: PodState, reason: str) -> None:
+    parsed = parse_pod(pod)
+    assert (parsed.state, parsed.reason) == (state, reason)
+
+
+def test_what_is_kept_of_a_pod() -> None:
+    limits = {"resources": {"limits": {"nvidia.com/gpu": "4"}}}
+    spec = {"containers": [limits, limits], "initContainers": [limits], "terminationGracePeriodSeconds": 120}
+    owner = [{"kind": "ReplicaSet", "name": "r1-5f4", "controller": True}]
+    notes = {"controller.kubernetes.io/pod-deletion-cost": "-10000", "tidegate.dev/in-flight-requests": "2"}
+    pod = parse_pod(raw_pod(spec, {"conditions": [ready(True)]}, ownerReferences=owner, annotations=notes))
+    assert (pod.gpus, pod.grace_seconds, pod.owner_kind) == (8, 120.0, "ReplicaSet")
+    assert (pod.deletion_cost, pod.in_flight) == (-10000, 2.0)
+    assert (pod.created_unix, pod.ready_unix) == (CREATED_UNIX, CREATED_UNIX + 240.0)
+    assert pod.keys == {"serving", "node/n1", "serving/app=r1"}
+
+
+@pytest.mark.parametrize("notes", [{"controller.kubernetes.io/pod-deletion-cost": "cheap"}, {"tidegate.dev/in-flight-requests": "some"}])
+def test_an_annotation_that_is_no_number_does_no_harm(notes: Mapping[str, str]) -> None:
+    assert parse_pod(raw_pod(annotations=notes)).in_flight == 0.0
+
+
+@pytest.mark.parametrize(("text", "number"), [("8", 8.0), (8, 8.0), ("2k", 2000.0), ("1500m", 1.5), ("0", 0.0)])
+def test_quantities(text: str | int, number: float) -> None:
+    assert quantity(text) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "is_match"),
+    [
+        ("app=r1", {"app": "r1", "tier": "x"}, True),
+        ("app==r1,tier!=x", {"app": "r1", "tier": "x"}, False),
+        ("app==r1,tier!=x", {"app": "r1"}, True),
+        ("tier in (gpu, big)", {"tier": "big"}, True),
+        ("tier notin (gpu,big),app", {"app": "anything"}, True),
+        ("!old,app", {"app": "r1", "old": ""}, False),
+        (
+            "leaderworkerset.sigs.k8s.io/name=r1,leaderworkerset.sigs.k8s.io/worker-index=0",
+            {"leaderworkerset.sigs.k8s.io/name": "r1"},
+            False,
+        ),
+        ("", {}, True),
+    ],
+)
+def test_selectors(text: str, labels: Mapping[str, str], is_match: bool) -> None:
+    assert parse_selector(text).matches(labels) is is_match
+
+
+@pytest.mark.parametrize("text", ["app in", "(a)", "a=b c=d", "=x"])
+def test_what_is_no_selector_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a label selector"):
+        parse_selector(text)
+
+
+def test_the_selector_of_an_object() -> None:
+    spec = {"matchLabels": {"app": "r1"}, "matchExpressions": [{"key": "old", "operator": "DoesNotExist"}]}
+    assert selector_of(spec).matches({"app": "r1"})
+    assert not selector_of(spec).matches({"app": "r1", "old": "1"})
+
+
+REPLICAS = {"f:spec": {"f:replicas": {}}}
+
+
+def workload(*entries: Mapping[str, Any], **spec: object) -> Workload:
+    meta = {"uid": "w1", "name": "r1", "namespace": "serving", "resourceVersion": "7", "generation": 3, "managedFields": list(entries)}
+    return parse_workload({"metadata": meta, "spec": spec, "status": {}})
+
+
+def entry(manager: str, time: str, fields: Mapping[str, Any] = REPLICAS, **more: str) -> dict[str, Any]:
+    return {"manager": manager, "operation": "Update", "time": time, "fieldsV1": fields, **more}
+
+
+BEFORE, AFTER = "2026-11-22T09:00:00Z", "2026-11-22T10:00:30Z"
+CREATOR = entry("kubectl-client-side-apply", BEFORE)
+OURS = Written("w1", before=2, after=5, is_sure=True, at_unix=CREATED_UNIX)
+
+
+@pytest.mark.parametrize(
+    ("entries", "replicas", "written", "who"),
+    [
+        ([CREATOR], 2, None, ""),
+        ([entry("kube-controller-manager", BEFORE)], 2, None, "a HorizontalPodAutoscaler (kube-controller-manager)"),
+        ([entry("kube-controller-manager", BEFORE, {"f:status": {}})], 2, None, ""),
+        ([CREATOR], 5, OURS, ""),
+        ([CREATOR, entry("kubectl-edit", AFTER)], 3, OURS, "kubectl-edit"),
+        (
+            [CREATOR, entry("kube-controller-manager", AFTER, subresource="scale")],
+            3,
+            OURS,
+            "a HorizontalPodAutoscaler (kube-controller-manager)",
+        ),
+        ([CREATOR, entry("tidegate", AFTER)], 3, OURS, "somebody through the scale subresource"),
+        ([CREATOR], 2, Written("w1", 2, 5, is_sure=False), ""),
+        ([CREATOR], 2, OURS, "somebody through the scale subresource"),
+        ([CREATOR], 2, Written("another-object-of-that-name", 2, 5, is_sure=True), ""),
+    ],
+)
+def test_who_else_writes_the_number(entries: list[Mapping[str, Any]], replicas: int, written: Written | None, who: str) -> None:
+    assert contest(workload(*entries), replicas, written) == who
+
+
+def test_owners_come_newest_first() -> None:
+    found = workload(CREATOR, entry("kubectl-edit", AFTER)).owners
+    assert found == (Owner("kubectl-edit", AFTER), Owner("kubectl-client-side-apply", BEFORE))
+
+
+def test_the_template_of_a_leader_worker_set_is_found() -> None:
+    limits = {"resources": {"limits": {"nvidia.com/gpu": "8"}}}
+    template = {"spec": {"containers": [limits], "nodeSelector": {"pool": "a"}}}
+    found = workload(leaderWorkerTemplate={"workerTemplate": template})
+    assert (found.gpus, found.node_labels) == (8, {"pool": "a"})
+    assert workload(size=3).gpus is None
+
+
+def raw_node(name: str = "n1", gpus: str = "8", ready: str = "True", **spec: object) -> dict[str, Any]:
+    status = {"allocatable": {"nvidia.com/gpu": gpus}, "conditions": [{"type": "Ready", "status": ready}]}
+    return {"metadata": {"uid": name, "name": name, "labels": {"pool": "a"}}, "spec": spec, "status": status}
+
+
+def taint(key: str, value: str = "", effect: str = "NoSchedule") -> dict[str, str]:
+    return {"key": key, "value": value, "effect": effect}
+
+
+@pytest.mark.parametrize(
+    ("raw", "labels", "tolerations", "is_taken"),
+    [
+        (raw_node(), {"pool": "a"}, [], True),
+        (raw_node(), {"pool": "b"}, [], False),
+        (raw_node(gpus="0"), None, [], False),
+        (raw_node(ready="Unknown"), None, [], False),
+        (raw_node(unschedulable=True), None, [], False),
+        (raw_node(taints=[taint("nvidia.com/gpu", "present")]), None, [], True),
+        (raw_node(taints=[taint("team", "b")]), None, [], False),
+        (raw_node(taints=[taint("team", "b")]), None, [{"key": "team", "operator": "Equal", "value": "b"}], True),
+        (raw_node(taints=[taint("team", "b")]), None, [{"key": "team", "value": "c"}], False),
+        (raw_node(taints=[taint("team", "b", "NoExecute")]), None, [{"operator": "Exists"}], True),
+        (raw_node(taints=[taint("team", "b", "PreferNoSchedule")]), None, [], True),
+    ],
+)
+def test_which_nodes_take_a_replica(
+    raw: Mapping[str, Any], labels: Mapping[str, str] | None, tolerations: list[Mapping[str, Any]], is_taken: bool
+) -> None:
+    assert takes(parse_node(raw), labels, tolerations) is is_taken
+
+
+def holding(name: str, node: str, gpus: int, state: PodState = PodState.READY, **more: Any) -> Pod:
+    return Pod(name, "serving", name, {}, state, "", CREATED_UNIX, node=node, gpus=gpus, **more)
+
+
+def test_room_is_counted_node_by_node_beside_everything_that_is_placed() -> None:
+    nodes = [parse_node(raw_node(name)) for name in ("a", "b", "c")]
+    pods = {
+        "a": [holding("x", "a", 4, owner="job")],
+        "b": [holding("y", "b", 8, PodState.DRAINING), holding("z", "b", 8, PodState.FINISHED)],
+    }
+    pool = inventory(nodes, pods, 4)
+    assert (pool.nodes, pool.gpus, pool.free_gpus, pool.room) == (3, 24, 12, 3)
+    assert str(pool) == "3 nodes, 24 GPUs, 12 free; held by serving/y 8, serving/job 4"
+    assert inventory(nodes, {"a": [holding("x", "a", 5)], "b": [holding("y", "b", 5)]}, 4).room == 2, (
+        "three free here and there fit nothing"
+    )
+
+
+def test_a_deployments_pods_are_held_by_the_deployment() -> None:
+    labels = {"pod-template-hash": "5f4"}
+    assert holder_of(Pod("u", "s", "r1-5f4-x", labels, PodState.READY, "", 0.0, owner="r1-5f4", owner_kind="ReplicaSet")) == "r1"
+    assert holder_of(Pod("u", "s", "lonely", {}, PodState.READY, "", 0.0)) == "lonely"
+
+
+def test_the_tightest_disruption_budget_counts() -> None:
+    def budget(name: str, app: str, left: int | None) -> dict[str, Any]:
+        status = {} if left is None else {"disruptionsAllowed": left}
+        return {
+            "metadata": {"uid": name, "namespace": "s", "name": name},
+            "spec": {"selector": {"matchLabels": {"app": app}}},
+            "status": status,
+        }
+
+    pods = [Pod("u", "s", "p", {"app": "r1"}, PodState.READY, "", 0.0)]
+    mine, tight, others = budget("mine", "r1", 3), budget("tight", "r1", 1), budget("others", "r2", 0)
+    assert allowed([parse_budget(each) for each in (mine, tight, others)], pods) == (1, "tight")
+    assert allowed([parse_budget(others)], pods) == (None, "")
+    assert allowed([parse_budget(budget("new", "r1", None))], pods) == (0, "new"), "what is not worked out yet allows nothing"
+
+
+SCALE = Request("patch", "deployments.apps/scale", "serving", "r1")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "retryable"),
+    [
+        (401, Forbidden, False),
+        (403, Forbidden, False),
+        (404, NotFound, False),
+        (409, Conflict, True),
+        (410, Gone, True),
+        (422, Refused, False),
+        (429, Busy, True),
+        (500, Busy, True),
+        (503, Busy, True),
+    ],
+)
+def test_every_refusal_is_typed_and_names_verb_and_resource(status: int, kind: type[SupplierError], retryable: bool) -> None:
+    error = error_of(SCALE, status, b'{"kind":"Status","message":"because"}', None)
+    assert type(error) is kind
+    assert error.retryable is retryable
+    assert "patch deployments.apps/scale serving/r1" in str(error)
+    assert "because" in str(error)
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), (None, None), ("Wed, 21 Oct 2026 07:28:00 GMT", None)])
+def test_how_long_a_busy_server_asks_for(header: str | None, seconds: float | None) -> None:
+    error = error_of(SCALE, 429, "busy", header)
+    assert isinstance(error, Busy)
+    assert error.wait_seconds == seconds
+
+
+def test_requests_in_flight_are_those_that_run_and_those_that_wait() -> None:
+    page = ["# TYPE vllm:num_requests_running gauge", 'vllm:num_requests_running{m="a"} 3.0', "vllm:num_requests_waiting 1", "other 9"]
+    assert in_flight_of(page) == 4.0
+    assert in_flight_of(["other 9"]) is None
