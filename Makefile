@@ -5,11 +5,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 PYTEST_WORKERS ?= 2
+LONG_TESTS ?= tests/property
 PACKAGES := controlplane forecasters actuators policies
 CHECKED := $(PACKAGES) tests deploy benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench format clean environment
+.PHONY: help demo test long check bench format clean environment
 
 help: ## list the targets
 	@echo "usage: make TARGET [ARGS='…']"
@@ -24,6 +25,9 @@ demo: environment ## play a week of real traffic with a launch wave on embedded 
 
 test: environment ## run all tests; absent components are named at the end (ARGS='-k decide')
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(ARGS)
+
+long: environment ## run the property suite at 10,000 examples of each property, for hours (ARGS='-k budget')
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --timeout 0 $(LONG_TESTS) $(ARGS)
 
 check: environment ## check format, lint, types and the import rules
 	$(BIN)/ruff format --check $(wildcard $(CHECKED))

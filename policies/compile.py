@@ -33,7 +33,7 @@ from policies.capacity import Capacity, Profile, Unresolved, Want, find_best_cap
 from policies.problems import Finding, Path, path_text
 from policies.schema import FleetPolicy, ServingBlock, SpecBlock
 from policies.schema_actuators import REPLICA_ACTUATORS, SPILL_ACTUATORS
-from policies.schema_control import DAYS, DirectionBlock
+from policies.schema_control import DAYS, DirectionBlock, ScaleDownBlock, StepPolicyBlock
 from policies.schema_demand import SOURCES
 from policies.schema_fields import AUTO, Block
 from policies.schema_offers import BURST_LEAD_TIME_SECONDS, FLOOR_LEAD_TIME_SECONDS, BurstOffer, FloorOffer, SpillOffer
@@ -195,9 +195,14 @@ def _direction(block: DirectionBlock) -> Direction:
     return Direction(
         stabilization_window_seconds=block.stabilization_window_seconds,
         tolerance=block.tolerance,
-        steps=tuple(StepLimit(StepKind(step.type), step.value, step.period_seconds) for step in block.policies),
+        steps=tuple(_step(step) for step in block.policies),
         select=Select(block.select_policy),
+        budget=_step(block.budget) if isinstance(block, ScaleDownBlock) and block.budget is not None else None,
     )
+
+
+def _step(block: StepPolicyBlock) -> StepLimit:
+    return StepLimit(StepKind(block.type), block.value, block.period_seconds)
 
 
 def _guard(spec: SpecBlock) -> Guard:

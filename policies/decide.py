@@ -52,6 +52,8 @@ def decide(view: View, memory: Memory) -> tuple[Verdict, Memory]:
     trail.record("tolerate", stabilize.tolerate(trail.targets, view))
     trail.record("stabilize", stabilize.stabilize(trail.targets, view, memory, asked))
     trail.record("step", stabilize.limit_steps(trail.targets, view, memory))
+    if view.fleet.behavior.scale_down.budget is not None:
+        trail.record("removals", stabilize.limit_removals(trail.targets, view, memory))
     trail.record("lot", stabilize.round_to_lots(trail.targets, view))
     trail.record("lift", guard.lift(trail.targets, view, lift_floor))
     trail.record("doubt", guard.hold_on_doubt(trail.targets, view))

@@ -97,6 +97,8 @@ def remember(memory: Memory, view: View, targets: Targets, wanted: int, lift_flo
     behavior, now = view.fleet.behavior, view.now_unix
     window = max(behavior.scale_up.stabilization_window_seconds, behavior.scale_down.stabilization_window_seconds)
     period = max((step.period_seconds for side in (behavior.scale_up, behavior.scale_down) for step in side.steps), default=0.0)
+    if behavior.scale_down.budget is not None:
+        period = max(period, behavior.scale_down.budget.period_seconds)
     raised, lowered, added, removed = memory.raised_unix, memory.lowered_unix, 0, 0
     for seen in view.offers:
         name, held = seen.offer.name, seen.held

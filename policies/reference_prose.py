@@ -101,8 +101,9 @@ held ones, the dearest first, and spill gets what is left.
 its budgets. Minimum holds run out first (they are paid), and the step limits of `behavior.scaleDown` set the pace. Alerts, `replicas.min`
 and doubtful data do not hold it up; `guard.frozen` does. Set it back to `none` and the fleet is decided for as before.
 
-**Pace.** The limits of `behavior` count the fleet's replicas of floor and burst together: `scaleDown.policies` are its budget for
-scaling down, whatever offer a replica is of, and `cooldown` is each offer's own.
+**Pace.** The limits of `behavior` are the fleet's: they count replicas of floor and burst together. `policies` bound how far the total
+moves, in the HPA's words; `scaleDown.budget` bounds how many replicas are taken away, also where others take their place, as in the
+return to a cheaper offer, so that no more than that drain at a time. `cooldown` is each offer's own. Money and ceilings go before pace.
 
 **Demand is offered work.** With a spill tier, a prometheus source must say what was spilled (`spilled` or `queries.spilled`), or spill
 would hide demand. Observations pushed on NATS carry it in `spilled_per_second`.

@@ -76,11 +76,19 @@ class DirectionBlock(Block):
     policies: tuple[StepPolicyBlock, ...] = Field((), max_length=16, description="step limits; empty: no limit")
 
 
+class ScaleDownBlock(DirectionBlock):
+    """Shrinking: the HPA's behavior, and a budget for every replica that goes."""
+
+    budget: StepPolicyBlock | None = Field(
+        None, description="most replicas taken away of all offers together in any period, replaced elsewhere or not; left out: no limit"
+    )
+
+
 class BehaviorBlock(Block):
     """How fast the fleet may move, floor and burst together."""
 
     scale_up: DirectionBlock = Field(default_factory=DirectionBlock, description="growing")
-    scale_down: DirectionBlock = Field(default_factory=DirectionBlock, description="shrinking")
+    scale_down: ScaleDownBlock = Field(default_factory=ScaleDownBlock, description="shrinking")
 
 
 class BudgetWindowBlock(Block):

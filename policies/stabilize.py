@@ -9,7 +9,7 @@ from math import ceil, floor
 
 from controlplane.contracts.events import Reason
 from controlplane.contracts.fleet import Direction, Select, StepKind
-from policies.moves import ask_less, held_of, keep_more, lots_down, lots_up, total
+from policies.moves import ask_less, by_price, held_of, keep_more, lots_down, lots_up, total
 from policies.view import Change, Cohort, Extent, Memory, OfferView, Staged, Targets, View
 
 NO_LIMIT = 10**9
@@ -103,6 +103,34 @@ def limit_steps(targets: Targets, view: View, memory: Memory) -> Staged:
         if wanted < least:
             return keep_more(targets, view.offers, least), (Reason.STEP_LIMITED,)
     return targets, ()
+
+
+def limit_removals(targets: Targets, view: View, memory: Memory) -> Staged:
+    """Take no more replicas away in a period than the fleet's scale-down budget, whatever offer they are of and whatever replaces them.
+
+    Steps count the change of the total, which a move from one offer to another leaves as it is; this counts every replica that goes.
+    One lot may go where none went in the period.
+    """
+    budget = view.fleet.behavior.scale_down.budget
+    if budget is None:
+        return targets, ()
+    held = {seen.offer.name: min(memory.targets.get(seen.offer.name, seen.held), _within_limit(seen)) for seen in view.offers}
+    going = sum(max(held[name] - target, 0) for name, target in targets.items())
+    gone = sum(change.removed for change in memory.changes if view.now_unix - change.last_unix < budget.period_seconds)
+    most = budget.value if budget.kind is StepKind.REPLICAS else floor((total(held) + gone) * budget.value / 100.0)
+    most = max(most, _smallest_lot(view.offers)) if gone == 0 else most
+    excess = going - max(most - gone, 0)
+    if going == 0 or excess <= 0:
+        return targets, ()
+    result = dict(targets)
+    for seen in by_price(view.offers):
+        name = seen.offer.name
+        back = max(min(lots_up(excess, seen.offer), held[name] - result[name]), 0)
+        result[name] += back
+        excess -= back
+        if excess <= 0:
+            break
+    return result, (Reason.REMOVALS_LIMITED,)
 
 
 def _within_limit(seen: OfferView) -> int:

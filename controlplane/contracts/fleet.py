@@ -111,12 +111,16 @@ class StepLimit:
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """The HPA's behavior for one direction; `tolerance` is a share of the current total."""
+    """The HPA's behavior for one direction; `tolerance` is a share of the current total.
+
+    `budget` bounds what is taken away of all offers together, replaced elsewhere or not; steps bound the change of the total.
+    """
 
     stabilization_window_seconds: float = 0.0
     tolerance: float = 0.0
     steps: tuple[StepLimit, ...] = ()
     select: Select = Select.MAX
+    budget: StepLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,20 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from controlplane.contracts.fleet import Behavior, Budget, Direction, Fleet, Offer, Select, Spill, StepKind, StepLimit, Tier
+from controlplane.contracts.fleet import (
+    EVERY_DAY,
+    Behavior,
+    Budget,
+    BudgetWindow,
+    Direction,
+    Fleet,
+    Offer,
+    Select,
+    Spill,
+    StepKind,
+    StepLimit,
+    Tier,
+)
 from policies.decide import decide, start_memory
 from policies.view import Memory, OfferView, Outlook, View
 from tests.unit.decide_stories import HORIZONS, QUANTILES, START, fleet_of
@@ -42,7 +55,15 @@ STEP_LIMITS = st.builds(StepLimit, st.sampled_from(list(StepKind)), st.integers(
 DIRECTIONS = st.builds(
     Direction, SPANS, st.sampled_from([0.0, 0.1]), st.lists(STEP_LIMITS, max_size=2).map(tuple), st.sampled_from([Select.MAX, Select.MIN])
 )
-BUDGETS = st.builds(Budget, st.sampled_from([None, 0.0, 100.0, 500.0]), st.sampled_from([None, 0.0, 50.0, 1000.0]))
+SHRINKING = st.builds(lambda down, budget: replace(down, budget=budget), DIRECTIONS, st.one_of(st.none(), st.none(), STEP_LIMITS))
+WINDOWS = st.builds(
+    BudgetWindow, st.just("window"), st.sampled_from([(0, 1, 2, 3, 4), (5, 6), EVERY_DAY]), st.sampled_from([0.0, 28_800.0, 72_000.0]),
+    st.sampled_from([28_800.0, 86_400.0]), st.sampled_from([None, 0.0, 200.0]), st.sampled_from([None, 0.0, 1000.0]),
+)  # fmt: skip
+BUDGETS = st.builds(
+    Budget, st.sampled_from([None, 0.0, 100.0, 500.0]), st.sampled_from([None, 0.0, 50.0, 1000.0]),
+    st.lists(WINDOWS, max_size=1).map(tuple), st.sampled_from(["UTC", "America/New_York"]),
+)  # fmt: skip
 SPILLS = st.one_of(st.none(), st.builds(Spill, st.just("hosted"), st.sampled_from([0.0, 0.003, 0.01]), st.sampled_from([None, 0.0, 50.0])))
 
 
@@ -53,7 +74,7 @@ def fleets(draw: st.DrawFn) -> Fleet:
     made = fleet_of(
         *(draw(offers(index)) for index in range(count)),
         spill=draw(SPILLS),
-        behavior=draw(st.builds(Behavior, DIRECTIONS, DIRECTIONS)),
+        behavior=draw(st.builds(Behavior, DIRECTIONS, SHRINKING)),
         budget=draw(BUDGETS),
         max_total_replicas=draw(st.sampled_from([None, None, 0, 10])),
     )
