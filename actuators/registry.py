@@ -5,9 +5,13 @@ To add one: write `actuators/<kind>.py`, add a line here, and the contract suite
 """
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from actuators.api import Actuator, IntentStore
 from controlplane.contracts.errors import PolicyError
+
+if TYPE_CHECKING:
+    from actuators.gateway import GatewayRoute
 
 Factory = Callable[[Mapping[str, object], IntentStore], Actuator]
 
@@ -48,3 +52,10 @@ def create(kind: str, options: Mapping[str, object], store: IntentStore) -> Actu
     if factory is None:
         raise PolicyError(f"there is no actuator {kind!r}; known are {', '.join(sorted(ACTUATORS))}")
     return factory(options, store)
+
+
+def create_route(options: Mapping[str, object]) -> "GatewayRoute":
+    """Return the gateway that a spill offer's block names."""
+    from actuators.gateway import gateway_of
+
+    return gateway_of(options)

@@ -28,7 +28,7 @@ from controlplane.contracts.errors import PolicyError
 from controlplane.contracts.fleet import Fleet, Mode, Offer
 from controlplane.quotes import source_in, source_of
 from controlplane.replay import Replay, shared_time
-from controlplane.services import actuator, collecting, collector, forecaster, planner, quoter
+from controlplane.services import actuator, collecting, collector, forecaster, planner, quoter, spiller
 from controlplane.services.leased import Work, forget_dead_holders, while_leased
 from controlplane.services.roster import Roster
 from controlplane.services.web import web_service
@@ -37,6 +37,8 @@ from controlplane.sim.cloud_ledger import Opened, read_ledger
 from controlplane.sim.cloud_process import CloudProcess, end_running_cloud, running_cloud
 from controlplane.web.settings import WebSettings
 
+# Services that run wherever another does.
+PART_OF = {quoter.SERVICE: collector.SERVICE, spiller.SERVICE: actuator.SERVICE}
 SERVICES = (collector.SERVICE, forecaster.SERVICE, planner.SERVICE, actuator.SERVICE)
 APPLY_SECONDS = 20.0
 STOP_SECONDS = 2.0
@@ -176,7 +178,7 @@ def _works(plane: Plane, stack: contextlib.AsyncExitStack, speed: float) -> list
     started: list[asyncio.Future[None]] = []
     for fleet in plane.settings.fleets:
         for service, make in _makers(plane, fleet, stack, speed).items():
-            if service in plane.settings.services or (service == quoter.SERVICE and collector.SERVICE in plane.settings.services):
+            if PART_OF.get(service, service) in plane.settings.services:
                 noted = plane.roster.noted(service, fleet.name, make)
                 work = while_leased(plane.client, service, fleet.name, noted, plane.stopping)
                 started.append(asyncio.ensure_future(work))
@@ -205,6 +207,10 @@ def _makers(plane: Plane, fleet: Fleet, stack: contextlib.AsyncExitStack, speed:
     if actuator.SERVICE in plane.settings.services:
         actuators = _actuators(plane, fleet, stack, speed)
         makers[actuator.SERVICE] = lambda: actuator.FleetActuator(client, fleet, actuators, clock)
+        if fleet.spill is not None and fleet.spill.actuator == "gateway":
+            route = registry.create_route(fleet.spill.actuator_options)
+            stack.push_async_callback(route.close)
+            makers[spiller.SERVICE] = lambda: spiller.Spiller(client, fleet, route, clock)
     return makers
 
 

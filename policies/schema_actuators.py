@@ -78,3 +78,4 @@ class GatewayBlock(Block):
 
     http_route: HttpRouteBlock = Field(description="the HTTPRoute whose weights are set")
     backend: Text = Field(description="the backendRef of the hosted endpoint in that route")
+    context: Text | None = Field(None, description="kubeconfig context; left out: the pod's own cluster, outside a pod the current one")
