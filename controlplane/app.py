@@ -28,7 +28,7 @@ from controlplane.contracts.errors import PolicyError
 from controlplane.contracts.fleet import Fleet, Mode, Offer
 from controlplane.quotes import source_in, source_of
 from controlplane.replay import Replay, shared_time
-from controlplane.services import actuator, collecting, collector, forecaster, planner, quoter, spiller
+from controlplane.services import actuator, collecting, collector, forecaster, planner, quoter, refitter, spiller
 from controlplane.services.leased import Work, forget_dead_holders, while_leased
 from controlplane.services.roster import Roster
 from controlplane.services.web import web_service
@@ -188,7 +188,7 @@ def _works(plane: Plane, stack: contextlib.AsyncExitStack, speed: float) -> list
 def _makers(plane: Plane, fleet: Fleet, stack: contextlib.AsyncExitStack, speed: float) -> dict[str, Callable[[], Work]]:
     client, clock = plane.client, plane.clock
     makers: dict[str, Callable[[], Work]] = {
-        forecaster.SERVICE: lambda: forecaster.forecaster_of(client, fleet, clock),
+        forecaster.SERVICE: lambda: refitter.Forecaster(client, fleet, clock),
         planner.SERVICE: lambda: planner.Planner(client, fleet, clock, plane.roster.heard),
     }
     sources = tuple(source_of(text, plane.settings.quotes_token) for text in plane.settings.quotes)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from controlplane.contracts.events import Event, Flag, Forecast, Launch, Observation
+from controlplane.contracts.events import Event, Flag, Forecast, Launch, Observation, Tide
 from controlplane.contracts.fleet import Fleet, LaunchPlan
 from controlplane.contracts.units import from_unix
 from forecasters.api import Array, Batch
@@ -51,7 +51,7 @@ class Forecasting:
     def step(self, state: ForecastState, event: Event) -> tuple[ForecastState, tuple[Forecast, ...]]:
         """Fold one event; an Observation that says something new is answered with a Forecast, unless it is history read back.
 
-        So is a Launch, once anything was observed: what was known is forecast again with the wave in it.
+        So is a Launch, once anything was observed: what was known is forecast again with the wave in it. A Tide is taken over.
         """
         if isinstance(event, Launch):
             before, state = state.waves, see_launch(state, event)
@@ -59,6 +59,8 @@ class Forecasting:
                 return state, ()
             made = self.combination.forecast(state.methods, state.observed_unix, (tuple(state.waves.values()),), announced=True)
             return state, (self._event(made, event, state.observed_unix),)
+        if isinstance(event, Tide):
+            return self._adopt(state, event), ()
         if not isinstance(event, Observation) or event.demand_per_second is None or DOUBTS & set(event.flags):
             return state, ()
         now = event.time.timestamp()
@@ -66,6 +68,13 @@ class Forecasting:
             return state, ()
         state, made = self.learn(state, now, event.demand_per_second)
         return state, () if Flag.HISTORY in event.flags else (self._event(made, event, now),)
+
+    def _adopt(self, state: ForecastState, found: Tide) -> ForecastState:
+        """Take over what a refit found, unless that is nothing new or its day is not the policy's any more."""
+        settings = self.fleet.forecast
+        if not found.coefficients or (found.time_zone, found.season_seconds) != (settings.time_zone, settings.season_seconds):
+            return state
+        return replace(state, methods=self.combination.adopt(state.methods, np.zeros(1, dtype=np.int64), np.array([found.coefficients])))
 
     def learn(self, state: ForecastState, now: float, demand_per_second: float) -> tuple[ForecastState, CombinedForecast]:
         """Learn one value and forecast from it."""

@@ -13,10 +13,11 @@ from forecasters.api import Array, Batch
 from forecasters.harmonic import FEATURES, Harmonic
 from forecasters.intake import Index
 from forecasters.launch import Waves
-from forecasters.pool import Over, Pool, PoolState
+from forecasters.pool import CALM_MULTIPLE, Over, Pool, PoolState
 from forecasters.registry import METHODS
 from forecasters.snapshot import pack, read_header, unpack
 from forecasters.watch import Past, Watch, WatchState, start_watch
+from forecasters.wave import IDLE
 
 ALWAYS = ("persistence", "smoothed", "seasonal-naive", "working-week", "harmonic")
 REFERENCES = ("seasonal-naive", "working-week")
@@ -38,6 +39,10 @@ class CombinationState:
     def over(self) -> Over:
         """What lay over the tide at the newest observation."""
         return Over(self.over_now, self.over_ahead, self.over_spread)
+
+    def is_calm(self, fleet: int) -> bool:
+        """Whether no wave lay over a fleet's tide at its newest observation."""
+        return bool(self.watch.wave.kind[fleet] == IDLE or self.over_now[fleet] < CALM_MULTIPLE)
 
 
 @dataclass(frozen=True, slots=True)

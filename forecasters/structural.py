@@ -19,7 +19,7 @@ HOUR_SECONDS, HALF_HOUR, DAY_SECONDS = 3600.0, 1800.0, 86400.0
 DAY_HOURS, WEEK_HOURS = 24, 168
 LEAST_DAYS = 7
 HELD_OUT_HOURS = 24
-MOST_FOLDS = 5
+MOST_FOLDS = 4
 PROJECTION_WORTH = 4.0
 # What was learnt by the hour is only given up for what would have foreseen the days held out with a seventh less error.
 CLEARLY = 0.85

@@ -10,6 +10,7 @@ from controlplane.bus.fold import Fold
 from controlplane.contracts.events import Event
 from controlplane.services.leased import Work
 from controlplane.services.planner import Planner
+from controlplane.services.refitter import Forecaster
 from controlplane.web.metrics import WorkFigures
 
 
@@ -62,7 +63,7 @@ class _Noted:
 
 
 def _fold_of(work: Work | None) -> Fold[object] | None:
-    inner = work.fold if isinstance(work, Planner) else work
+    inner = work.fold if isinstance(work, Planner | Forecaster) else work
     return inner if isinstance(inner, Fold) else None
 
 
