@@ -44,10 +44,11 @@ def _trace_folders() -> tuple[Path, ...]:
     return data_folders(os.environ)
 
 
+KUBE_PROGRAMS = ("kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler")
 COMPONENTS: dict[str, tuple[str, Callable[[], bool]]] = {
     "kube-apiserver": (
-        "kube-apiserver and etcd in $KUBEBUILDER_ASSETS (setup-envtest fetches them)",
-        lambda: all(os.access(_kube_assets() / name, os.X_OK) for name in ("kube-apiserver", "etcd")),
+        "kube-apiserver, etcd, kube-controller-manager and kube-scheduler in $KUBEBUILDER_ASSETS (a Kubernetes server release has them)",
+        lambda: all(os.access(_kube_assets() / name, os.X_OK) for name in KUBE_PROGRAMS),
     ),
     "kubectl": ("kubectl on PATH", lambda: bool(shutil.which("kubectl"))),
     "prometheus": ("prometheus and promtool on PATH", lambda: bool(shutil.which("prometheus") and shutil.which("promtool"))),

@@ -195,6 +195,9 @@ class KubernetesActuator:
             counted = census(asked, pods, names)
         await self._listen(fleet, offer, resource, target)
         contested = contest(workload, asked, await scaling.written())
+        if contested:
+            # Another process of ours may have written it while it held the lease.
+            contested = contest(workload, asked, await scaling.written(again=True))
         return Sight(target, resource, workload, asked, pods, counted, contested, await self._pool(offer, target, workload))
 
     async def _listen(self, fleet: str, offer: Offer, resource: Resource, target: Target) -> None:
@@ -205,6 +208,10 @@ class KubernetesActuator:
         workloads.listen(f"{target.namespace}/{target.name}", wake)
         pods.listen(_pod_key(target, self._scaling(fleet, offer), pods), wake)
         self._heard |= {workloads, pods}
+        nodes = await self._cluster.nodes()
+        if nodes is not None:
+            nodes.listen(ALL, wake)
+            self._heard.add(nodes)
 
     async def _workload(self, resource: Resource, target: Target) -> Workload:
         mirror = await self._cluster.workloads(resource, target.namespace)

@@ -20,7 +20,7 @@ import aiohttp
 from kubernetes.aio import client as untyped_client
 from kubernetes.aio import config as untyped_config
 
-from actuators.kubernetes.errors import Busy, Gone, NotFound, Request, error_of
+from actuators.kubernetes.errors import Busy, Conflict, Gone, NotFound, Request, error_of
 from controlplane.contracts.errors import SupplierUnavailable
 
 FIELD_MANAGER = "tidegate"
@@ -165,12 +165,16 @@ class ApiServer:
 
         When the server says how long to wait, every request of this process waits that long.
         """
-        give_up, pause = time.monotonic() + self._patience_seconds, FIRST_PAUSE_SECONDS
+        give_up, pause, is_first = time.monotonic() + self._patience_seconds, FIRST_PAUSE_SECONDS, True
         while True:
             await asyncio.sleep(max(self._not_before - time.monotonic(), 0.0))
             try:
                 return await self._once(request, method, url, body, content)
+            except Conflict as conflict:
+                conflict.may_be_us = not is_first
+                raise
             except Busy as busy:
+                is_first = False
                 wait = busy.wait_seconds if busy.wait_seconds is not None else pause * random.uniform(0.5, 1.5)
                 if busy.wait_seconds is not None:
                     self._not_before = max(self._not_before, time.monotonic() + min(wait, self._patience_seconds))

@@ -38,6 +38,7 @@ class Cluster:
         self._mirrors: dict[tuple[Resource, str], Mirror[Any]] = {}
         self._narrow: set[Resource] = set()
         self._denied: set[Resource] = set()
+        self._budgets: Resource | None = None
 
     async def workloads(self, resource: Resource, namespace: str) -> Mirror[Workload]:
         """Return the mirror of a scalable kind."""
@@ -53,11 +54,12 @@ class Cluster:
 
     async def budgets(self, namespace: str) -> Mirror[Budget] | None:
         """Return the mirror of PodDisruptionBudgets, None where we may not see them."""
-        try:
-            resource = await self.server.resource("policy/v1", "PodDisruptionBudget")
-        except NotFound:
-            resource = await self.server.resource("policy/v1beta1", "PodDisruptionBudget")
-        return await self._optional(resource, namespace, parse_budget)
+        if self._budgets is None:
+            try:
+                self._budgets = await self.server.resource("policy/v1", "PodDisruptionBudget")
+            except NotFound:
+                self._budgets = await self.server.resource("policy/v1beta1", "PodDisruptionBudget")
+        return await self._optional(self._budgets, namespace, parse_budget)
 
     def sees_all_pods(self) -> bool:
         """Return whether pods are watched in the whole cluster, so that what else holds a node's GPUs is known."""

@@ -41,7 +41,9 @@ class NotFound(Refused):
 
 
 class Conflict(SupplierUnavailable):
-    """Somebody changed the object since it was read: read it again."""
+    """Somebody changed the object since it was read: read it again. `may_be_us`: it was asked before and the reply did not come."""
+
+    may_be_us = False
 
 
 class Gone(SupplierUnavailable):

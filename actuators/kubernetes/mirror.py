@@ -142,7 +142,11 @@ class Mirror[T: Kept]:
             except Gone:
                 self._version = ""
                 continue
-            except SupplierError as error:
+            except Exception as error:
+                if not isinstance(error, SupplierError):
+                    # Whatever it was, the list is read anew: a watch that has died unseen would tell of the past for ever.
+                    self._version = ""
+                    error = SupplierUnavailable(f"watching {self._resource.name}: unexpected {type(error).__name__}: {error}")
                 self._went_blind(error)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))
                 pause = min(pause * 2.0, LONGEST_PAUSE_SECONDS)

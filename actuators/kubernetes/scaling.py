@@ -27,6 +27,7 @@ class Scaling:
         self._replicas = 0
         self._selector: Selector | None = None
         self._intent: Intent | None = None
+        self._is_known = False
         self._owners: tuple[Owner, ...] = ()
 
     async def replicas(self, resource: Resource, workload: Workload) -> int:
@@ -44,10 +45,10 @@ class Scaling:
         """Read the scale anew when it is next asked for."""
         self._read = ("", -1)
 
-    async def written(self) -> Written | None:
-        """Return what we wrote last, None if we never did."""
-        if self._intent is None:
-            self._intent = await self._store.latest(self._fleet, self._offer)
+    async def written(self, *, again: bool = False) -> Written | None:
+        """Return what we wrote last, None if we never did; the store is asked once, unless `again`."""
+        if not self._is_known or again:
+            self._intent, self._is_known = await self._store.latest(self._fleet, self._offer), True
         last = self._intent
         if last is None or last.before is None or not last.replicas:
             return None
@@ -61,25 +62,29 @@ class Scaling:
         asked = Intent(
             self._fleet, self._offer, number, replicas, ASKED, revision, opened_unix=now_unix, replicas=(workload.uid,), before=before
         )
-        self._intent = None
-        self._intent = await self._store.put(asked)
+        current = await self._record(asked)
         try:
             scale = await self._patched(resource, workload, replicas)
         except (Conflict, Refused) as error:
+            if isinstance(error, Conflict) and error.may_be_us:
+                raise
             # Surely not written: what we wrote last is what it was.
             undone = last if last is not None else replace(asked, before=None, state=WRITTEN)
-            await self._record(replace(undone, number=number, revision=self._intent.revision, reason=str(error)))
+            await self._record(replace(undone, number=number, revision=current.revision, reason=str(error)))
             raise
         except SupplierError:
             self.forget()
             raise
         self._read, self._owners = (workload.uid, -1), workload.owners
         self._replicas = int((scale.get("spec") or {}).get("replicas") or 0)
-        await self._record(replace(self._intent, state=WRITTEN))
+        await self._record(replace(current, state=WRITTEN))
 
-    async def _record(self, intent: Intent) -> None:
-        self._intent = None
-        self._intent = await self._store.put(intent)
+    async def _record(self, intent: Intent) -> Intent:
+        # Until it is stored nobody knows which is the last.
+        self._is_known = False
+        stored = await self._store.put(intent)
+        self._intent, self._is_known = stored, True
+        return stored
 
     async def _patched(self, resource: Resource, workload: Workload, replicas: int) -> Json:
         meta = {"name": workload.name, "namespace": workload.namespace, "resourceVersion": workload.version}

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 
 import structlog
 
-from actuators.api import Actuator, Applied, Failed, Result, Skipped, Watching
+from actuators.api import Actuator, Applied, Failed, Result, Skipped, Watching, failed
 from controlplane import tracing
 from controlplane.clocks import Clock
 from controlplane.contracts.errors import SupplierError, TidegateError
@@ -113,6 +113,9 @@ class Reconciler:
             blind = known.model_copy(update={"unavailable": True, "message": str(error)[:300], "time": from_unix(self._clock.now())})
             if self._status is not None:
                 await self._publish_status(blind)
+            elif not error.retryable and (decision := self._decision) is not None and self.offer.name in decision.targets:
+                # Nothing is known of the offer and asking again won't help: say so where a person looks.
+                await self._report(decision, decision.targets[self.offer.name], 0, failed(error))
             log.warning("the supplier does not answer", fleet=self.fleet, offer=self.offer.name, reason=str(error))
             return None
         await self._publish_status(status.model_copy(update={"time": from_unix(self._clock.now())}))

@@ -16,6 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 READY_SECONDS = 60.0
 ADMIN = "admin"
 USERS = ("tidegate", "stranger")
@@ -47,8 +50,8 @@ class ControlPlane:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         lines = [f"{ADMIN},{ADMIN},0,system:masters", *(f"{user},{user},{user}," for user in USERS)]
         (folder / "tokens.csv").write_text("\n".join(lines) + "\n")
-        key = subprocess.run(["openssl", "genrsa", "2048"], check=True, capture_output=True).stdout
-        (folder / "accounts.key").write_bytes(key)
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        (folder / "accounts.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
 
     def kubeconfig(self, user: str = ADMIN, server: str | None = None) -> Path:
         """Return a kubeconfig file whose only context, `test`, is this control plane as that user; `server` is an address in front."""

@@ -10,7 +10,7 @@ from actuators.kubernetes.actuator import KubernetesActuator
 from actuators.kubernetes.cluster import Cluster
 from controlplane.clocks import SystemClock
 from controlplane.contracts.errors import SupplierError
-from controlplane.contracts.events import Decision, Event, PoolStatus
+from controlplane.contracts.events import Actuation, Decision, Event, Outcome, PoolStatus
 from controlplane.contracts.fleet import Mode
 from controlplane.contracts.units import from_unix
 from controlplane.services.reconciler import Reconciler
@@ -64,6 +64,15 @@ async def test_a_reply_that_is_lost_is_not_taken_for_anothers_edit(scene: Scene)
     assert await scene.actuator().apply(FLEET, scene.offer, 3) == Skipped("already there")
     assert await scene.actuator().apply(FLEET, scene.offer, 4) == Applied(1)
     assert scene.asked() == 4
+
+
+async def test_a_number_that_was_written_although_the_reply_was_lost_is_our_own(scene: Scene) -> None:
+    await scene.ready(2)
+    scene.proxy.fail(Fault("PATCH", "/scale", 0, after=True))
+    result = await scene.subject.apply(FLEET, scene.offer, 5)
+    assert result == Skipped("already there"), "asked again, it was in conflict with itself"
+    assert await scene.actuator().apply(FLEET, scene.offer, 6) == Applied(1)
+    assert await scene.subject.apply(FLEET, scene.offer, 7) == Applied(1), "and what another process of ours wrote is ours too"
 
 
 async def test_a_broken_watch_goes_on_where_it_broke_off(scene: Scene) -> None:
@@ -164,6 +173,29 @@ async def test_what_is_not_allowed_is_said_by_verb_and_resource(scene: Scene) ->
     finally:
         await cluster.close()
     assert scene.asked() == 0
+
+
+async def test_what_is_not_allowed_is_published_where_a_person_looks(scene: Scene) -> None:
+    cluster = Cluster(kubeconfig=scene.plane.kubeconfig("stranger"), patience_seconds=0.5)
+    said: list[Event] = []
+
+    async def hear(event: Event) -> None:
+        said.append(event)
+
+    clock = SystemClock()
+    reconciler = Reconciler(FLEET, scene.offer, KubernetesActuator(cluster, scene.store), clock, hear)
+    now = from_unix(clock.now())
+    targets = {scene.offer.name: 3}
+    reconciler.follow(Decision(time=now, fleet=FLEET, mode=Mode.ACT, expires=now + timedelta(seconds=60), targets=targets))
+    try:
+        await reconciler.reconcile()
+        await reconciler.reconcile()
+    finally:
+        await cluster.close()
+    assert [type(event) for event in said] == [Actuation], "once, and not that the pool is empty"
+    assert isinstance(said[0], Actuation)
+    assert (said[0].outcome, said[0].retryable) == (Outcome.FAILED, False)
+    assert "not allowed to list deployments.apps" in said[0].error
 
 
 async def test_a_right_to_look_alone_is_said_when_it_comes_to_writing(scene: Scene) -> None:
