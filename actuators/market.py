@@ -79,6 +79,11 @@ class Shop:
         return 0 if self.status is None else self.status.ready + self.status.pending
 
     @property
+    def failed(self) -> int:
+        """Replicas that never served and were still listed when we last looked: paid for until they are given back."""
+        return sum(one.state is HoldingState.FAILED for one in self.holdings)
+
+    @property
     def holdings(self) -> Sequence[Holding]:
         """What was last listed and is paid."""
         listed = () if self.supplier.last is None else self.supplier.last.holdings
@@ -106,7 +111,7 @@ class MarketActuator:
         settle_seconds: float = 300.0,
     ) -> None:
         """Know nothing of the suppliers yet."""
-        self._settings, self._clock = settings or MarketSettings(), clock
+        self._store, self._settings, self._clock = store, settings or MarketSettings(), clock
         self._quoted_usd: float | None = None
         self._shops: list[Shop] = []
         for name, supplier in suppliers.items():
@@ -121,6 +126,9 @@ class MarketActuator:
         answers = [await self._look(shop, fleet, offer, now) for shop in self._shops]
         if not any(answers):
             raise SupplierUnavailable("; ".join(f"{shop.name}: {shop.health.reason}" for shop in self._shops))
+        for shop in self._shops:
+            if shop.status is None and await self._store.latest(fleet, part_of(offer, shop.name).name) is not None:
+                raise SupplierUnavailable(f"{shop.name} was bought from before, does not answer, and nobody knows what it holds")
         seen = [shop.status for shop in self._shops if shop.status is not None]
         newest = max((one for one in seen if one.lead_time_seconds is not None), key=lambda one: one.time, default=None)
         silent = [f"{shop.name}: {shop.health.reason}" for shop in self._shops if not shop.health.may_sell(now)]
@@ -163,13 +171,18 @@ class MarketActuator:
         surplus = sum(shop.held for shop in self._shops) - target
         now = self._clock()
         results: list[tuple[str, Result]] = []
+        stuck = 0
         for shop in sorted(self._shops, key=self._usd, reverse=True):
-            if not shop.health.is_quiet(now):
-                less = min(max(surplus, 0), shop.held)
-                result = await shop.actuator.apply(fleet, part_of(offer, shop.name), shop.held - less)
-                results.append((shop.name, result))
-                surplus -= -result.change if isinstance(result, Applied) and surplus > 0 else 0
-        missing = max(0, -surplus)
+            if shop.health.is_quiet(now):
+                stuck += shop.failed
+                continue
+            less = min(max(surplus, 0), shop.held)
+            result = await shop.actuator.apply(fleet, part_of(offer, shop.name), shop.held - less)
+            results.append((shop.name, result))
+            surplus -= -result.change if isinstance(result, Applied) and surplus > 0 else 0
+            stuck += shop.failed if isinstance(result, Failed) else 0
+        # What could not be given back is still paid for: nothing is bought in its place, or the budget would pay twice.
+        missing = max(0, -surplus - stuck)
         if missing >= offer.replicas_per_lot:
             bought, missing = await self._grow(fleet, offer, missing, now)
             results += bought

@@ -1,0 +1,254 @@
+"""The fault drill: the production pipeline and market over suppliers that do everything wrong at once, all of it from one seed.
+
+Owns the faults that a seed draws, the order of a tick, what is checked after each, and the heal; it must not decide anything.
+`drill(seed)` plays one; `benchmarks/fault_drill.py` plays thousands and prints what came of them.
+"""
+
+import asyncio
+import random
+from dataclasses import dataclass, field, replace
+
+from actuators.api import Intent, IntentConflict
+from actuators.market import MarketActuator, MarketSettings, part_of
+from controlplane.contracts.errors import SupplierError
+from controlplane.contracts.fleet import Budget, Fleet, Guard, Mode, Offer, Slo, Spill, Tier, Unit
+from controlplane.contracts.frame import Frame
+from controlplane.contracts.units import SECONDS_PER_HOUR, from_unix
+from controlplane.pipeline import Pipeline
+from controlplane.sim.cloud_config import CloudConfig, OfferWorld
+from controlplane.sim.cloud_ledger import Configured
+from controlplane.sim.cloud_model import Market
+from controlplane.sim.drill_supplier import ModelSupplier
+from controlplane.sim.router import route
+
+# Midnight UTC, so that a drill lies within one day of the budget.
+START_UNIX = 1_699_920_000.0
+TICK_SECONDS = 60.0
+FAULT_TICKS, HEAL_TICKS, END_TICKS = 120, 45, 60
+SUPPLIERS = ("alpha", "beta", "gamma")
+USD_PER_HOUR = 120.0
+PATIENCE_SECONDS = 2.0
+RESTART_SHARE = 0.02
+ROUNDING_USD = 1e-6
+OWN = Offer("own", Tier.FLOOR, 10.0, 0, 4, 2.0, 180.0)
+RENTED = Offer("rented", Tier.BURST, 10.0, 0, 60, None, 300.0, hold_seconds=0.0, ceiling_usd_per_replica_hour=9.0)
+FLEET = Fleet(
+    "drilled",
+    Slo(0.99, ttft_seconds=PATIENCE_SECONDS),
+    Unit.REQUESTS,
+    (OWN, RENTED),
+    Spill("hosted", 3.0 * 4.0 / SECONDS_PER_HOUR / 10.0, max_per_second=60.0),
+    guard=Guard(mode=Mode.ACT, budget=Budget(usd_per_hour=USD_PER_HOUR)),
+    tick_seconds=TICK_SECONDS,
+)
+
+
+class DrillStore:
+    """Intents in memory; they survive the controller's restarts, as NATS does."""
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self._newest: dict[tuple[str, str], Intent] = {}
+
+    async def latest(self, fleet: str, offer: str) -> Intent | None:
+        """Return the newest intent of an offer."""
+        return self._newest.get((fleet, offer))
+
+    async def put(self, intent: Intent) -> Intent:
+        """Write an intent over its predecessor."""
+        key = (intent.fleet, intent.offer)
+        there = self._newest.get(key)
+        if intent.revision != (there.revision if there is not None else 0):
+            raise IntentConflict("another writer was first")
+        self._newest[key] = replace(intent, revision=intent.revision + 1)
+        return self._newest[key]
+
+
+@dataclass(slots=True)
+class DrillResult:
+    """What came of one seed. `broken` names every safety rule that was broken, with its tick; work is in requests."""
+
+    seed: int
+    broken: list[str] = field(default_factory=list)
+    offered: float = 0.0
+    late: float = 0.0
+    spilled: float = 0.0
+    billed_usd: float = 0.0
+    metered_usd: float = 0.0
+    most_usd_per_hour: float = 0.0
+    purchases: int = 0
+    orphans: int = 0
+    restarts: int = 0
+
+    @property
+    def lost_share(self) -> float:
+        """Share of the offered work that missed the SLO; spilled work did not."""
+        return self.late / self.offered if self.offered else 0.0
+
+
+def faulty_world(dice: random.Random) -> OfferWorld:
+    """Draw one supplier: price jumps, stock-outs, quota, throttling, slow and failed starts, interruptions, lost replies, lies."""
+    usd, lead, lag = dice.uniform(2.0, 4.0), dice.uniform(120.0, 600.0), dice.choice([0.0, 30.0, 90.0])
+    span = FAULT_TICKS * TICK_SECONDS
+    jumps = sorted(dice.uniform(0.0, span) for _ in range(4))
+    outs = sorted(dice.uniform(0.0, span) for _ in range(6))
+    return OfferWorld(
+        usd_per_replica_hour=usd,
+        lead_time_seconds=lead,
+        listing_lag_seconds=lag,
+        usd_by_seconds=tuple((at, usd * dice.uniform(0.5, 3.0)) for at in jumps),
+        stock_by_seconds=tuple((at, dice.choice([0, 0, 3, 10, 40])) for at in outs),
+        quota_replicas=dice.choice([None, None, 0, 5, 15]),  # with a quota of 0 it lies: it quotes stock and sells none
+        requests_per_minute=dice.choice([None, 1.0, 3.0]),
+        lead_time_sigma=dice.choice([0.1, 0.8]),
+        start_failure_share=dice.choice([0.0, 0.05, 0.5]),
+        interruptions_per_hour=dice.choice([0.0, 0.5, 6.0]),
+        error_share=dice.choice([0.0, 0.2]),
+        lost_reply_share=dice.choice([0.0, 0.2]),
+    )
+
+
+def _well_behaved(world: OfferWorld) -> OfferWorld:
+    """Return the same supplier without its faults."""
+    return OfferWorld(
+        usd_per_replica_hour=world.usd_per_replica_hour,
+        lead_time_seconds=world.lead_time_seconds,
+        listing_lag_seconds=world.listing_lag_seconds,
+    )
+
+
+class Drill:
+    """One seed's world, on a clock that moves by ticks. `faults` False plays the same demand on the same suppliers, well behaved."""
+
+    def __init__(self, seed: int, *, faults: bool = True) -> None:
+        """Open the suppliers."""
+        self._dice = random.Random(f"drill/{seed}")
+        self.now_unix = START_UNIX
+        self._faults = faults
+        self.markets = {name: self._market(name, seed) for name in SUPPLIERS}
+        self._suppliers = {name: ModelSupplier(market, lambda: self.now_unix) for name, market in self.markets.items()}
+        self._store = DrillStore()
+        self._actuator = self._started()
+        self._pipeline = Pipeline(FLEET)
+        self._state = self._pipeline.start()
+        self._peak, self._ramp = self._dice.uniform(80.0, 350.0), self._dice.uniform(10.0, 60.0)
+        self._backlog = 0.0
+        self._allowance = 0.0
+        self._quoted: float | None = None
+        self._seen, self._spilled = (0, 0), 0.0
+        self.result = DrillResult(seed)
+
+    def _market(self, name: str, seed: int) -> Market:
+        sold_as = part_of(RENTED, name).name
+        span = FAULT_TICKS * TICK_SECONDS
+        begins = self._dice.uniform(0.0, span)
+        outages = ((begins, begins + self._dice.uniform(60.0, 1200.0)),) if self._faults and self._dice.random() < 0.5 else ()
+        world = faulty_world(self._dice)
+        world = world if self._faults else _well_behaved(world)
+        return Market.open(CloudConfig(offers={sold_as: world}, outages=outages), seed, START_UNIX)
+
+    def _started(self) -> MarketActuator:
+        """Return the actuator as after a start: it remembers nothing."""
+        return MarketActuator(self._suppliers, self._store, MarketSettings(banned_for_seconds=1800.0), lambda: self.now_unix)
+
+    def heal(self) -> None:
+        """Turn every fault off."""
+        for name, market in self.markets.items():
+            sold_as = part_of(RENTED, name).name
+            config = CloudConfig(offers={sold_as: _well_behaved(market.config.offers[sold_as])})
+            market.fold(Configured(time_unix=self.now_unix, config=config))
+        self._faults = False
+
+    def demand(self, tick: int) -> float:
+        """Return the offered work per second: a base, a wave, and nothing at the end."""
+        if tick >= FAULT_TICKS + HEAL_TICKS:
+            return 0.0
+        wave = max(0.0, 1.0 - abs(tick - self._ramp) / self._ramp)
+        return (40.0 + self._peak * wave) * self._dice.uniform(0.9, 1.1)
+
+    async def tick(self, tick: int) -> None:
+        """Let a tick pass: serve, observe, decide, act; then check."""
+        if self._faults and self._dice.random() < RESTART_SHARE:
+            self._actuator = self._started()
+            self.result.restarts += 1
+        demand = self.demand(tick)
+        self._serve(demand)
+        self.now_unix += TICK_SECONDS
+        frame = await self._frame(demand)
+        self._state, verdict = self._pipeline.frame(self._state, frame)
+        self._allowance = verdict.spill_per_second
+        await self._actuator.apply(FLEET.name, RENTED, verdict.targets[RENTED.name])
+        self.check(tick)
+
+    def _serve(self, demand: float) -> None:
+        ready = sum(one.state(self.now_unix).value == "ready" for market in self.markets.values() for one in market.replicas.values())
+        capacity = OWN.capacity_per_second * OWN.max_replicas + RENTED.capacity_per_second * ready
+        served = route(self._backlog, demand, capacity, PATIENCE_SECONDS, self._allowance, TICK_SECONDS, shed=True)
+        self._backlog = served.backlog
+        self.result.offered += demand * TICK_SECONDS
+        self.result.late += served.late
+        self.result.spilled += served.spilled
+        self._spilled = served.spilled
+
+    async def _frame(self, demand: float) -> Frame:
+        ready, pending, unavailable = 0, 0, True
+        try:
+            quote = await self._actuator.quote(RENTED)
+            self._quoted = quote.usd_per_replica_hour if quote is not None else None
+            status = await self._actuator.observe(FLEET.name, RENTED)
+            ready, pending, unavailable = status.ready, status.pending, status.unavailable
+            self._seen = (ready, pending)
+        except SupplierError:
+            ready, pending = self._seen
+        prices = {} if self._quoted is None else {RENTED.name: self._quoted}
+        return Frame(
+            fleet=FLEET.name,
+            time=from_unix(self.now_unix),
+            demand=demand,
+            backlog=self._backlog,
+            ready={OWN.name: OWN.max_replicas, RENTED.name: ready},
+            pending={RENTED.name: pending},
+            unavailable=(RENTED.name,) if unavailable else (),
+            prices=prices,
+            spilled=self._spilled / TICK_SECONDS,
+        )
+
+    def check(self, tick: int) -> None:
+        """Check what must hold at every moment: rent and spill within the budget, and nothing bought twice."""
+        usd = self.usd_per_hour()
+        self.result.most_usd_per_hour = max(self.result.most_usd_per_hour, usd)
+        if usd > USD_PER_HOUR + ROUNDING_USD:
+            self.result.broken.append(f"tick {tick}: {usd:.2f} USD/h rented, {USD_PER_HOUR:.2f} allowed")
+
+    def usd_per_hour(self) -> float:
+        """Return what the suppliers bill now for everything that is held, failed machines included."""
+        held = [one for market in self.markets.values() for one in market.replicas.values() if one.is_held(self.now_unix)]
+        return sum(one.lease.usd_per_hour for one in held)
+
+    def held(self) -> int:
+        """Return what the suppliers hold for us."""
+        return sum(one.is_held(self.now_unix) for market in self.markets.values() for one in market.replicas.values())
+
+    async def play(self) -> DrillResult:
+        """Play the whole drill."""
+        for tick in range(FAULT_TICKS + HEAL_TICKS + END_TICKS):
+            if tick == FAULT_TICKS:
+                self.heal()
+            await self.tick(tick)
+            if tick == FAULT_TICKS + HEAL_TICKS - 1:
+                status = await self._actuator.observe(FLEET.name, RENTED)
+                self.result.orphans = self.held() - status.ready - status.pending
+        if self.result.orphans:
+            self.result.broken.append(f"{self.result.orphans} held and not counted after the heal")
+        if self.held():
+            self.result.broken.append(f"{self.held()} still held an hour after the last work")
+        self.result.billed_usd = sum(market.bill_usd(self.now_unix) for market in self.markets.values())
+        spill_usd = self.result.spilled * (FLEET.spill.usd_per_unit if FLEET.spill is not None else 0.0)
+        self.result.metered_usd = self._state.planning.memory.spent_usd_today - spill_usd
+        self.result.purchases = sum(len({one.token for one in market.replicas.values()}) for market in self.markets.values())
+        return self.result
+
+
+def drill(seed: int, *, faults: bool = True) -> DrillResult:
+    """Play one seed; the same seed gives the same result."""
+    return asyncio.run(Drill(seed, faults=faults).play())

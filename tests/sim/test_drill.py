@@ -1,0 +1,32 @@
+"""The fault drill on a few seeds; benchmarks/fault_drill.py plays thousands."""
+
+import pytest
+
+from controlplane.sim.drill import USD_PER_HOUR, Drill, drill
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_goes_wrong_the_budget_holds_and_nothing_is_orphaned(seed: int) -> None:
+    result = drill(seed)
+    assert result.broken == []
+    assert result.purchases > 3
+    assert 0.0 < result.most_usd_per_hour <= USD_PER_HOUR
+
+
+def test_without_faults_nearly_nothing_is_lost() -> None:
+    results = [drill(seed, faults=False) for seed in range(3)]
+    assert [result.broken for result in results] == [[], [], []]
+    assert max(result.lost_share for result in results) < 0.02
+
+
+def test_the_same_seed_gives_the_same_result() -> None:
+    assert drill(3) == drill(3)
+
+
+def test_a_drill_notices_a_budget_that_is_passed() -> None:
+    world = Drill(0)
+    for market in world.markets.values():
+        market.buy(world.now_unix, next(iter(market.config.offers)), 30, "drilled", "by-hand", 1)
+    assert world.usd_per_hour() > USD_PER_HOUR
+    world.check(7)
+    assert world.result.broken
