@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from controlplane.cli_studies import explained, studies
+from controlplane.cli_suppliers import suppliers
 from controlplane.contracts.errors import TidegateError
 
 app = typer.Typer(
@@ -248,6 +249,7 @@ def status(
 launch = typer.Typer(help="Announce launches, so that capacity is there before the wave.", no_args_is_help=True)
 app.add_typer(launch, name="launch")
 app.add_typer(studies)
+app.add_typer(suppliers)
 
 
 @launch.command("announce")

@@ -1,0 +1,108 @@
+"""`tidegate sweep` and `tidegate capacity-block`, against an EC2 API over HTTP."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from controlplane.cli import main
+from controlplane.config import load_fleets
+from tests.contract.aws_world import INSTANCE_TYPE, TEMPLATE, AwsWorld
+
+POLICY = """
+apiVersion: tidegate.dev/v1alpha1
+kind: Fleet
+metadata: {{name: r1}}
+spec:
+  serving: {{model: m, slo: {{attainment: 0.99}}}}
+  demand: {{unit: requests, nats: {{}}}}
+  burst:
+    - name: rented
+      accelerator: {{type: H200, perReplica: 8}}
+      capacityPerSecond: 10
+      replicas: {{max: 8}}
+      usdPerReplicaHour: 60
+      aws: {{region: us-east-1, instanceTypes: [{kind}], launchTemplate: {template}{more}}}
+"""
+BLOCK = ", purchase: capacityBlock, capacityBlock: {maxUsd: 5000}"
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> AwsWorld:
+    """An EC2 that boto3's own chain finds, as on a user's machine."""
+    world = AwsWorld()
+    for name, value in {"AWS_ENDPOINT_URL": world.url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}.items():
+        monkeypatch.setenv(name, value)
+    return world
+
+
+def policy_in(folder: Path, more: str = "") -> Path:
+    path = folder / "policy.yaml"
+    path.write_text(POLICY.format(kind=INSTANCE_TYPE, template=TEMPLATE, more=more))
+    return path
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return int(ended.value.code or 0)
+
+
+def rent(world: AwsWorld, fleet: str, offer: str) -> str:
+    tags = [{"Key": "tidegate.dev/fleet", "Value": fleet}, {"Key": "tidegate.dev/offer", "Value": offer}]
+    spec = [{"ResourceType": "instance", "Tags": tags}]
+    ran = world.client("ec2").run_instances(
+        ImageId="ami-12c6146b", MinCount=1, MaxCount=1, InstanceType=INSTANCE_TYPE, TagSpecifications=spec
+    )
+    return str(ran["Instances"][0]["InstanceId"])
+
+
+def test_what_no_offer_wants_is_listed_and_then_ended(world: AwsWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = policy_in(tmp_path)
+    kept, forgotten, theirs = rent(world, "r1", "rented"), rent(world, "r1", "old-offer"), rent(world, "another-fleet", "rented")
+    assert run("sweep", str(path)) == 1
+    shown = capsys.readouterr().out
+    assert f"unwanted {forgotten} of r1/old-offer" in shown
+    assert kept not in shown
+    assert theirs not in shown
+    assert run("sweep", str(path), "--end") == 0
+    assert f"ended {forgotten}" in capsys.readouterr().out
+    assert {one.id for one in world.instances()} == {kept, theirs}
+    assert run("sweep", str(path)) == 0
+
+
+def test_a_supplier_that_does_not_answer_is_not_taken_for_an_empty_one(
+    world: AwsWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.refusals["DescribeInstances"] = ("UnauthorizedOperation", 403)
+    assert run("sweep", str(policy_in(tmp_path))) == 1
+    assert "unknown what the supplier of r1/rented holds" in capsys.readouterr().out
+
+
+def test_a_block_is_listed_with_its_price_and_bought_by_name(world: AwsWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = policy_in(tmp_path, BLOCK)
+    begins = world.wall.now_unix + 86400.0
+    offering = {
+        "CapacityBlockOfferingId": "cb-0001",
+        "InstanceType": INSTANCE_TYPE,
+        "AvailabilityZone": "us-east-1a",
+        "InstanceCount": 2,
+        "StartDate": datetime.fromtimestamp(begins, UTC),
+        "EndDate": datetime.fromtimestamp(begins + 86400.0, UTC),
+        "CapacityBlockDurationHours": 24,
+        "UpfrontFee": "3000.0",
+    }
+    world.blocks.append(offering)
+    listing = ("capacity-block", str(path), "--offer", "rented", "--machines", "2")
+    assert run(*listing) == 0
+    assert "cb-0001: 2 × p5en.48xlarge" in capsys.readouterr().out
+    assert run(*listing, "--buy", "cb-0001") == 1
+    assert run(*listing, "--buy", "cb-0001", "--max-usd", "2000") == 1
+    assert world.reserved == {}
+    assert run(*listing, "--buy", "cb-0001", "--max-usd", "4000") == 0
+    assert len(world.reserved) == 1
+    assert run(*listing, "--buy", "cb-0002", "--max-usd", "4000") == 1
+
+
+def test_the_policy_of_these_tests_is_valid(tmp_path: Path) -> None:
+    assert [fleet.name for fleet in load_fleets([policy_in(tmp_path, BLOCK)])] == ["r1"]
