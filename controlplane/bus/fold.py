@@ -6,10 +6,13 @@ is held.
 """
 
 import asyncio
+import contextlib
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import nats.errors
 import structlog
@@ -33,6 +36,9 @@ IDLE_SECONDS = 0.5
 TIMED = (Observation, Tick, Alert)
 AHEAD_SECONDS = 60.0
 FOLDED_AT_ONCE = 16
+AT_ONCE_SECONDS = 0.002
+# One connection serves all folds of a process.
+_turns: "WeakKeyDictionary[Client, asyncio.Lock]" = WeakKeyDictionary()
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +46,8 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class Folding[S]:
     """What is folded: a pure step and the state's birth, writing and reading. `version` is the schema version of `dump`.
-    `verb` names its spans, where traces are on.
+    `verb` names its spans, where traces are on. With `takes_turns` its steps are long: of all such folds on a connection one at a time
+    takes some, and everybody else runs in between, so that a hundred forecasts do not stand before one alert.
 
     An event for which `step` raises is set aside with the reason, and the fold goes on with the state from before it.
     """
@@ -51,6 +58,7 @@ class Folding[S]:
     load: Callable[[bytes], S]
     version: int
     verb: str = "fold"
+    takes_turns: bool = False
 
 
 @dataclass(slots=True)
@@ -101,6 +109,7 @@ class Fold[S]:
         self._latest = latest
         self._publisher = Publisher(client, f"tidegate/{service}/{fleet}")
         self._store = SnapshotStore(client, service, fleet)
+        self._turn = _turns.setdefault(client, asyncio.Lock()) if folding.takes_turns else contextlib.nullcontext()
         self._stopping = asyncio.Event()
         self._saved_sequence = 0
         self._epoch = 0
@@ -158,12 +167,11 @@ class Fold[S]:
         """Fold a batch and publish its outputs; only then is it behind us."""
         outputs: list[Output] = []
         sequence = self.sequence
-        for index, message in enumerate(batch, 1):
-            if message.metadata.sequence.stream <= sequence:
-                continue
-            sequence = message.metadata.sequence.stream
-            outputs.extend(self._fold_one(message, sequence, outbox))
-            if index % FOLDED_AT_ONCE == 0:
+        waiting = deque(batch)
+        while waiting:
+            async with self._turn:
+                sequence, made = self._fold_some(waiting, sequence, outbox)
+                outputs += made
                 # Others in this process, an alert on its way above all, must not wait for the whole batch.
                 await asyncio.sleep(0)
         while outputs:
@@ -177,6 +185,19 @@ class Fold[S]:
                 log.warning("outputs wait for the server", service=self._name, outputs=len(outputs), reason=str(error))
         self.sequence = sequence
         self.counts.published, self.counts.repeated = outbox.counts.published, outbox.counts.repeated
+
+    def _fold_some(self, waiting: deque[Msg], sequence: int, outbox: Outbox) -> tuple[int, list[Output]]:
+        """Fold the first of what is waiting, for a moment at the most; return how far that came, and the outputs."""
+        outputs: list[Output] = []
+        until = time.monotonic() + AT_ONCE_SECONDS
+        for _ in range(min(len(waiting), FOLDED_AT_ONCE)):
+            message = waiting.popleft()
+            if message.metadata.sequence.stream > sequence:
+                sequence = message.metadata.sequence.stream
+                outputs += self._fold_one(message, sequence, outbox)
+            if time.monotonic() >= until:
+                break
+        return sequence, outputs
 
     def _fold_one(self, message: Msg, sequence: int, outbox: Outbox) -> list[Output]:
         """Return the outputs of one message: those of the step, or one dead letter."""

@@ -41,6 +41,7 @@ def forecaster_of(
         load=lambda content: load_gathered(coalescing, content),
         version=GATHER_VERSION * SCHEMA_VERSION_STEP + SCHEMA_VERSION,
         verb="forecast",
+        takes_turns=True,
     )
     subjects = (f"tidegate.observation.{fleet.name}", f"tidegate.launch.{fleet.name}", f"tidegate.tide.{fleet.name}")
     return Fold(client, SERVICE, fleet.name, folding, subjects, on_batch=on_batch, latest=latest_by(clock))
