@@ -5,10 +5,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from controlplane.app import Settings, running
+from controlplane.bus.connect import connect
+from controlplane.bus.embedded import EmbeddedServer
+from controlplane.bus.publish import Publisher
+from controlplane.bus.streams import ensure_streams
+from controlplane.clocks import SystemClock
 from controlplane.config import load_fleets
+from controlplane.contracts.events import Decision
+from controlplane.contracts.fleet import Mode
+from controlplane.contracts.units import from_unix
 from tests.e2e.programs import PATIENCE_SECONDS, ROOT, environment
 from tests.e2e.worlds import PUSHED
 
@@ -54,6 +63,44 @@ async def test_what_one_example_pushes_is_decided_on_and_the_other_reacts(tmp_pa
                     break
             assert said.startswith(f"{FLEET}: would set {{'elsewhere': ")
             assert "'elsewhere': 0" not in said
+
+
+def decided(per_second: float, seconds: float, mode: Mode = Mode.ACT) -> Decision:
+    now = from_unix(SystemClock().now())
+    until = now + timedelta(seconds=seconds)
+    return Decision(time=now, fleet=FLEET, mode=mode, expires=until, targets={}, spill_per_second=per_second, spill_until=until)
+
+
+async def test_a_router_spills_at_once_what_a_decision_authorises_and_no_more(tmp_path: Path) -> None:
+    async with EmbeddedServer(tmp_path / "nats") as server:
+        client = await connect(server.url)
+        await ensure_streams(client.jetstream())
+        publisher = Publisher(client, "tidegate/test")
+        with example("spill_router.py", tmp_path, server.url, FLEET) as router:
+            assert router.stdin is not None
+
+            async def says(work: float) -> str:
+                router.stdin.write(f"{work}\n")
+                router.stdin.flush()
+                return (await line_of(router)).strip()
+
+            async def comes_to(work: float, wanted: str) -> bool:
+                for _ in range(100):
+                    if await says(work) == wanted:
+                        return True
+                    await asyncio.sleep(0.05)
+                return False
+
+            assert await says(1.0) == "keep", "nothing was decided yet"
+            await publisher.publish(decided(100.0, 60.0))
+            assert await comes_to(10.0, "spill")
+            assert await says(100_000.0) == "keep", "more than the bucket can hold"
+            await publisher.publish(decided(100.0, 60.0, Mode.RECOMMEND))
+            assert await comes_to(1.0, "keep")
+            await publisher.publish(decided(1000.0, 1.0))
+            assert await comes_to(1.0, "spill")
+            assert await comes_to(1.0, "keep"), "the authority has ended, and nobody had to say so"
+        await client.close()
 
 
 def test_the_examples_say_how_they_are_run() -> None:
