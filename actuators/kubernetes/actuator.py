@@ -26,7 +26,7 @@ from actuators.kubernetes.drain import Drain
 from actuators.kubernetes.errors import Conflict, NotFound
 from actuators.kubernetes.in_flight import with_in_flight
 from actuators.kubernetes.mirror import Mirror
-from actuators.kubernetes.nodes import ALL, Inventory, inventory, takes
+from actuators.kubernetes.nodes import ALL, Demand, Inventory
 from actuators.kubernetes.notices import Notices
 from actuators.kubernetes.options import Target, target_of
 from actuators.kubernetes.pods import Pod, PodState
@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What is there for one offer now. `contested` names who else writes its number, "" where nobody does."""
+    """What is there for one offer now. `contested` names who else writes its number, "" where nobody does; `ours` is what we wrote last."""
 
     target: Target
     resource: Resource
@@ -56,6 +56,7 @@ class Sight:
     pods: tuple[Pod, ...]
     counted: Census
     contested: str
+    ours: int | None
     pool: Inventory | None
 
 
@@ -77,7 +78,8 @@ class KubernetesActuator:
         notes = []
         yields = bool(sight.contested) and sight.target.on_conflict == "yield"
         if sight.contested:
-            notes.append(f"{'yields to' if yields else 'contested by'} {sight.contested}")
+            over = f" over our {sight.ours}" if sight.ours is not None else ""
+            notes.append(f"{'yields to' if yields else 'contested by'} {sight.contested}, who wrote {sight.asked}{over}")
         full = sight.pool is not None and sight.pool.room <= 0 and sight.asked < offer.max_replicas
         if sight.pool is not None and (full or sight.counted.unschedulable):
             notes.append(f"pool: {sight.pool}")
@@ -117,7 +119,8 @@ class KubernetesActuator:
         wanted = in_lots(sight.asked, target, offer.replicas_per_lot)
         if sight.workload.controller:
             return Failed(f"{sight.target} is controlled by {sight.workload.controller}: scale that instead", retryable=False)
-        if sight.counted.stuck and target == sight.asked - sight.counted.stuck:
+        if sight.asked - sight.counted.stuck <= target < sight.asked:
+            # The planner counts what is placed, and may have counted before another was lost: nothing that serves is too much.
             return Skipped(f"{sight.counted.stuck} that cannot serve now stay asked for: {'; '.join(sight.counted.reasons)}")
         if wanted == sight.asked:
             missing = f"{abs(target - wanted)} are less than a lot of {offer.replicas_per_lot}" if target != wanted else "already there"
@@ -194,11 +197,12 @@ class KubernetesActuator:
             names = frozenset(node.name for node in nodes.all()) if nodes is not None else None
             counted = census(asked, pods, names)
         await self._listen(fleet, offer, resource, target)
-        contested = contest(workload, asked, await scaling.written())
-        if contested:
+        written = await scaling.written()
+        if contest(workload, asked, written):
             # Another process of ours may have written it while it held the lease.
-            contested = contest(workload, asked, await scaling.written(again=True))
-        return Sight(target, resource, workload, asked, pods, counted, contested, await self._pool(offer, target, workload))
+            written = await scaling.written(again=True)
+        contested, ours = contest(workload, asked, written), written.after if written is not None else None
+        return Sight(target, resource, workload, asked, pods, counted, contested, ours, await self._pool(offer, target, workload))
 
     async def _listen(self, fleet: str, offer: Offer, resource: Resource, target: Target) -> None:
         wake = self._wakes.get((fleet, offer.name))
@@ -233,9 +237,9 @@ class KubernetesActuator:
         if nodes is None or not gpus or not self._cluster.sees_all_pods():
             return None
         labels = target.node_labels if target.node_labels is not None else workload.node_labels
-        mine = [node for node in nodes.find(ALL) if takes(node, labels, workload.tolerations)]
         pods = await self._cluster.pods(target.namespace)
-        return inventory(mine, {node.name: tuple(pods.find(f"node/{node.name}")) for node in mine}, gpus)
+        demand = Demand(labels or {}, workload.tolerations, gpus, max(-(-offer.accelerators_per_replica // gpus), 1))
+        return self._cluster.pool(nodes, pods, demand)
 
     async def _held(self, sight: Sight) -> dict[str, int]:
         mirror = await self._cluster.pods(sight.target.namespace)

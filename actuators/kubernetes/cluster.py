@@ -15,7 +15,7 @@ from actuators.kubernetes.api_server import NODES, PATIENCE_SECONDS, PODS, ApiSe
 from actuators.kubernetes.disruption import Budget, parse_budget
 from actuators.kubernetes.errors import Forbidden, NotFound
 from actuators.kubernetes.mirror import BLIND_SECONDS, Kept, Mirror
-from actuators.kubernetes.nodes import Node, parse_node
+from actuators.kubernetes.nodes import ALL, Demand, Inventory, Node, inventory, parse_node, takes
 from actuators.kubernetes.pods import Pod, parse_pod
 from actuators.kubernetes.workloads import Workload, parse_workload
 
@@ -39,6 +39,8 @@ class Cluster:
         self._narrow: set[Resource] = set()
         self._denied: set[Resource] = set()
         self._budgets: Resource | None = None
+        self._pools: dict[str, Inventory] = {}
+        self._pools_state = (-1, -1)
 
     async def workloads(self, resource: Resource, namespace: str) -> Mirror[Workload]:
         """Return the mirror of a scalable kind."""
@@ -64,6 +66,19 @@ class Cluster:
     def sees_all_pods(self) -> bool:
         """Return whether pods are watched in the whole cluster, so that what else holds a node's GPUs is known."""
         return PODS not in self._narrow
+
+    def pool(self, nodes: Mirror[Node], pods: Mirror[Pod], demand: Demand) -> Inventory:
+        """Return what the nodes that may take such a replica hold, worked out once for all fleets that ask for the same."""
+        state = (nodes.changes, pods.changes)
+        if state != self._pools_state:
+            self._pools.clear()
+            self._pools_state = state
+        found = self._pools.get(demand.key)
+        if found is None:
+            mine = [node for node in nodes.find(ALL) if takes(node, demand.labels, demand.tolerations)]
+            held = {node.name: tuple(pods.find(f"node/{node.name}")) for node in mine}
+            found = self._pools[demand.key] = inventory(mine, held, demand.gpus_per_pod, demand.pods_per_replica)
+        return found
 
     async def close(self) -> None:
         """End the watches and the connection."""

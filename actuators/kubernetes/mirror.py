@@ -52,7 +52,8 @@ class Kept(Protocol):
 class Mirror[T: Kept]:
     """One kind in the whole cluster, or in one namespace. Run it as a task; ask it while it runs.
 
-    `blind_seconds` is how long it may have been without the server before what it knows is no longer told.
+    `blind_seconds` is how long it may have been without the server before what it knows is no longer told. `changes` counts what was
+    news, so that what is worked out from it can be kept until there is more.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Mirror[T: Kept]:
         self._index: dict[str, dict[str, T]] = defaultdict(dict)
         self._listeners: dict[str, set[Callable[[], None]]] = defaultdict(set)
         self._version = ""
+        self.changes = 0
         self._synced = asyncio.Event()
         self._broken_since: float | None = None
         self._blind_seconds = blind_seconds
@@ -190,6 +192,7 @@ class Mirror[T: Kept]:
         old = self._objects.get(kept.uid)
         if old == kept:
             return
+        self.changes += 1
         gone = old.keys - kept.keys if old is not None else ()
         self._objects[kept.uid] = kept
         for key in gone:
@@ -202,6 +205,7 @@ class Mirror[T: Kept]:
         old = self._objects.pop(uid, None)
         if old is None:
             return
+        self.changes += 1
         for key in old.keys:
             self._index[key].pop(uid, None)
             if not self._index[key]:

@@ -83,10 +83,25 @@ def _tolerates(toleration: Mapping[str, Any], taint: Taint) -> bool:
     return key == taint.key and (toleration.get("value") or "") == taint.value
 
 
-def inventory(nodes: Iterable[Node], pods: Mapping[str, Sequence[Pod]], gpus_per_replica: int) -> Inventory:
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a replica asks of the nodes: labels to be on them, taints that its pods tolerate, the GPUs of a pod, and how many pods it is."""
+
+    labels: Mapping[str, str]
+    tolerations: tuple[Mapping[str, Any], ...]
+    gpus_per_pod: int
+    pods_per_replica: int
+
+    @property
+    def key(self) -> str:
+        """The same text for the same demand."""
+        return f"{sorted(self.labels.items())} {self.tolerations} {self.gpus_per_pod} {self.pods_per_replica}"
+
+
+def inventory(nodes: Iterable[Node], pods: Mapping[str, Sequence[Pod]], gpus_per_pod: int, pods_per_replica: int = 1) -> Inventory:
     """Return what the nodes hold. `pods` are all pods by the name of their node; those that are being deleted still hold their GPUs.
 
-    Three nodes of 8 GPUs with 4, 8 and 0 in use have room for 1 + 0 + 2 = 3 replicas of 4 GPUs.
+    Three nodes of 8 GPUs with 4, 8 and 0 in use have room for 1 + 0 + 2 = 3 pods of 4 GPUs, so for one replica of two such pods.
     """
     count = total = free = room = 0
     holders: Counter[str] = Counter()
@@ -98,8 +113,8 @@ def inventory(nodes: Iterable[Node], pods: Mapping[str, Sequence[Pod]], gpus_per
                 holders[f"{pod.namespace}/{holder_of(pod)}"] += pod.gpus
         count, total = count + 1, total + node.gpus
         free += max(node.gpus - used, 0)
-        room += max(node.gpus - used, 0) // gpus_per_replica if gpus_per_replica > 0 else 0
-    return Inventory(count, total, free, room, holders)
+        room += max(node.gpus - used, 0) // gpus_per_pod if gpus_per_pod > 0 else 0
+    return Inventory(count, total, free, room // pods_per_replica, holders)
 
 
 def holder_of(pod: Pod) -> str:

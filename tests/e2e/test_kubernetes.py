@@ -4,9 +4,11 @@ A second is most of an hour of the recording. Nothing is a stand-in but the kube
 """
 
 import asyncio
+import contextlib
 import shutil
 import subprocess
 import time
+import urllib.error
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +32,7 @@ TRACE = "azure_llm_2024_code_week"
 TOKEN = "a-token-of-this-test-0123456789"
 FIRST_HOUR, HOURS_A_SECOND = 10, 0.8
 PEAK_PER_SECOND, CAPACITY = 90.0, 10.0
+NODES = {"own": 2, "rented": 22}
 POLICY = """\
 apiVersion: tidegate.dev/v1alpha1
 kind: Fleet
@@ -83,10 +86,10 @@ class World:
     def __init__(self, plane: ControlPlane) -> None:
         self.plane, self.kubelets = plane, Kubelets(plane, NAMESPACE)
         plane.call("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
-        for number in range(24):
-            self.kubelets.add_node(f"{NAMESPACE}-{number}", 8, pool=NAMESPACE)
-        for name in ("own", "rented"):
-            self.plane.call("POST", self._path(), deployment(NAMESPACE, name, gpus=8, node_selector={"pool": NAMESPACE}))
+        for name, nodes in NODES.items():
+            for number in range(nodes):
+                self.kubelets.add_node(f"{NAMESPACE}-{name}-{number}", 8, pool=name)
+            self.plane.call("POST", self._path(), deployment(NAMESPACE, name, gpus=8, node_selector={"pool": name}))
 
     def _path(self, name: str = "") -> str:
         return f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments" + (f"/{name}" if name else "")
@@ -95,10 +98,11 @@ class World:
         return int(self.plane.call("GET", self._path(name))["spec"]["replicas"])
 
     def close(self) -> None:
-        for name in ("own", "rented"):
+        for name, nodes in NODES.items():
             self.plane.call("DELETE", self._path(name))
-        for number in range(24):
-            self.plane.call("DELETE", f"/api/v1/nodes/{NAMESPACE}-{number}")
+            for number in range(nodes):
+                with contextlib.suppress(urllib.error.HTTPError):
+                    self.plane.call("DELETE", f"/api/v1/nodes/{NAMESPACE}-{name}-{number}")
 
 
 async def fired(url: str, **labels: str) -> None:
@@ -147,11 +151,18 @@ async def test_replicas_on_a_real_api_server_follow_a_recorded_day_and_an_alert(
                 assert totals[-1] <= 0.7 * max(totals), f"and its night fewer: {totals}"
                 assert world.asked("own") == 2, "the floor is sunk, and stays"
 
+                for number in range(NODES["own"]):
+                    world.kubelets.remove_node(f"{NAMESPACE}-own-{number}")
+                before = world.asked("rented")
+                await eventually(lambda: world.asked("rented") > before, "what lost its nodes to be rented")
+                assert world.asked("own") == 2, "it stays asked for"
+
                 before = world.asked("own") + world.asked("rented")
                 await fired(url, action="lift", lift_replicas="9")
                 await eventually(lambda: world.asked("own") + world.asked("rented") >= before + 5, "the alert to lift")
                 said = await status(url)
-                assert {offer["name"] for offer in said["offers"] if offer["ready"]} == {"own", "rented"}
+                own = next(offer for offer in said["offers"] if offer["name"] == "own")
+                assert (own["ready"], own["pending"]) == (0, 2), "asked for, and waiting for a node"
             told = control_plane.call("GET", f"/api/v1/namespaces/{NAMESPACE}/events")["items"]
             assert any("for fleet r1, offer rented" in event["message"] for event in told)
             assert_kubectl_shows(control_plane)

@@ -8,6 +8,7 @@ from pathlib import Path
 from actuators.api import Actuator
 from actuators.kubernetes.actuator import KubernetesActuator
 from actuators.kubernetes.cluster import Cluster
+from actuators.kubernetes.mirror import BLIND_SECONDS
 from controlplane.contracts.fleet import Offer
 from tests.fakes import MemoryIntentStore
 from tests.kube.control_plane import ControlPlane
@@ -42,9 +43,9 @@ class KubernetesRig:
         self._clusters: list[Cluster] = []
         self._asked = 0
 
-    def actuator(self) -> Actuator:
+    def actuator(self, blind_seconds: float = BLIND_SECONDS) -> Actuator:
         config = self.plane.kubeconfig(server=self.proxy.url)
-        self._clusters.append(Cluster(kubeconfig=config, blind_seconds=1.0, patience_seconds=0.5))
+        self._clusters.append(Cluster(kubeconfig=config, blind_seconds=blind_seconds, patience_seconds=0.5))
         return KubernetesActuator(self._clusters[-1], self.store)
 
     def advance(self, seconds: float) -> None:

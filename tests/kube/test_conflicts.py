@@ -22,7 +22,7 @@ async def test_by_default_it_yields_and_says_to_whom(scene: Scene) -> None:
     await scene.subject.apply(FLEET, scene.offer, 3)
     scene.edit(5)
     status = await scene.observed(lambda status: "yields to kubectl-edit" in status.message)
-    assert "yields to kubectl-edit" in status.message
+    assert "yields to kubectl-edit, who wrote 5 over our 3" in status.message
     assert status.ready + status.pending == 5
     assert status.unavailable, "nobody should count on more from here"
     result = await scene.subject.apply(FLEET, scene.offer, 4)

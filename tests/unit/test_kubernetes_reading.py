@@ -216,6 +216,8 @@ def test_room_is_counted_node_by_node_beside_everything_that_is_placed() -> None
     assert inventory(nodes, {"a": [holding("x", "a", 5)], "b": [holding("y", "b", 5)]}, 4).room == 2, (
         "three free here and there fit nothing"
     )
+    assert inventory(nodes, pods, 8, pods_per_replica=2).room == 0, "one whole node is half of what spans two"
+    assert inventory(nodes, {}, 8, pods_per_replica=2).room == 1
 
 
 def test_a_deployments_pods_are_held_by_the_deployment() -> None:
