@@ -4,6 +4,7 @@ Owns settings from options, policies and the environment, the log's form, and si
 """
 
 import asyncio
+import gc
 import json
 import logging
 import signal
@@ -27,12 +28,15 @@ from controlplane.contracts.fleet import Fleet, Mode
 from controlplane.contracts.subjects import DEAD_STREAM, DEAD_SUBJECTS, INPUT_SUBJECTS, INPUTS_STREAM, OUTPUT_SUBJECTS, OUTPUTS_STREAM
 from controlplane.quotes import require_files
 from controlplane.replay import is_replay, refuse_mixture, replay_of
+from controlplane.services.roster import Roster
 from controlplane.services.web import SERVICE as WEB
 from controlplane.traces import data_folders
 from controlplane.tracing import tracing
 from controlplane.web.settings import DEFAULT_LISTEN, secret, web_settings_of
 
 STREAM_SUBJECTS = {OUTPUTS_STREAM: OUTPUT_SUBJECTS, INPUTS_STREAM: INPUT_SUBJECTS, DEAD_STREAM: DEAD_SUBJECTS}
+
+SETTLED_SECONDS = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -127,8 +131,26 @@ async def _serve(settings: Settings) -> None:
         log.info("tidegate is up", **addresses, fleets=[fleet.name for fleet in settings.fleets])
         for fleet in settings.fleets:
             log.info("fleet", name=fleet.name, mode=fleet.guard.mode, services=settings.services)
-        await _until(stopping, plane)
+        settling = asyncio.ensure_future(settle(plane.roster))
+        try:
+            await _until(stopping, plane)
+        finally:
+            settling.cancel()
+            await asyncio.gather(settling, return_exceptions=True)
         log.info("stopping")
+
+
+async def settle(roster: Roster, seconds: float = SETTLED_SECONDS) -> None:
+    """Once history is folded, keep what is there for good out of garbage collection.
+
+    Libraries, policies and states are some hundred thousand objects that stay; looking through them again and again stops everything for
+    a fifth of a second each time, alerts on their way too.
+    """
+    await asyncio.sleep(seconds)
+    while roster.catching_up():
+        await asyncio.sleep(seconds)
+    gc.collect()
+    gc.freeze()
 
 
 async def _until(stopping: asyncio.Event, plane: Plane) -> None:
