@@ -14,7 +14,7 @@ from controlplane.forecasting import DOUBTS, outlook_of
 from controlplane.verdicts import decision_of
 from policies.carried import AS_STATED, Carried, Work, see_work
 from policies.decide import Verdict, decide, start_memory
-from policies.starts import Starts, lead_time_seconds, see_pool
+from policies.starts import LONGEST_SECONDS, Starts, lead_time_seconds, see_pool
 from policies.view import Memory, OfferView, Outlook, View
 
 LIFT_SECONDS_AT_MOST = 3600.0
@@ -82,6 +82,7 @@ class PlanState:
     ticked_unix: float | None = None
     starts: Mapping[str, Starts] = field(default_factory=dict)
     carried: Carried = AS_STATED
+    startup_seconds: float = 0.0
 
 
 class Planning:
@@ -131,6 +132,8 @@ class Planning:
         work = Work(demand, seen.backlog, seen.late_per_second, seen.spilled_per_second)
         state = self.see(state, seen.time.timestamp(), work, seen.interval_seconds or 0.0)
         state = self.see_carried(state, work, seen.time.timestamp())
+        if self.learning and seen.startup_seconds and seen.startup_seconds != state.startup_seconds:
+            state = replace(state, startup_seconds=min(seen.startup_seconds, LONGEST_SECONDS))
         return state if state.doubtful == doubtful else replace(state, doubtful=doubtful)
 
     def see(self, state: PlanState, now: float, work: Work, interval_seconds: float = 0.0) -> PlanState:
@@ -230,7 +233,8 @@ class Planning:
             usd = offer.usd_per_replica_hour if offer.usd_per_replica_hour is not None else offer.ceiling_usd_per_replica_hour
         if offer.learns_lead_time:
             quoted = price.lead_time_seconds if price is not None else None
-            prior = quoted if quoted is not None else offer.lead_time_seconds
+            # What an engine took to start is a part of any lead time: less than that nobody need believe.
+            prior = max(quoted if quoted is not None else offer.lead_time_seconds, state.startup_seconds)
             offer = replace(offer, lead_time_seconds=lead_time_seconds(state.starts.get(offer.name), prior, now))
         if state.carried.factor != 1.0:
             offer = replace(offer, capacity_per_second=offer.capacity_per_second * state.carried.factor)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from controlplane.contracts.events import Decision, PoolStatus, Quote, Tick
+from controlplane.contracts.events import Decision, Observation, PoolStatus, Quote, Tick
 from controlplane.contracts.fleet import Fleet, Guard, Mode
 from controlplane.contracts.frame import Frame
 from controlplane.contracts.units import from_unix
@@ -177,6 +177,22 @@ def test_until_enough_was_seen_a_suppliers_word_is_the_prior() -> None:
     quote = Quote(time=from_unix(START), offer="burst", usd_per_replica_hour=36.0, lead_time_seconds=420.0)
     cloud.state, _ = cloud.planning.step(cloud.state, quote)
     assert cloud.tick(1.0).lead_times_seconds == {"burst": 420.0}
+
+
+@pytest.mark.parametrize(("startup", "reckoned"), [(900.0, 900.0), (300.0, PRIOR)])
+def test_what_an_engine_took_to_start_is_the_least_that_is_believed_until_starts_were_seen(startup: float, reckoned: float) -> None:
+    cloud = Cloud()
+    seen = Observation(time=from_unix(START), fleet="r1", demand_per_second=1.0, interval_seconds=15.0, startup_seconds=startup)
+    cloud.state, _ = cloud.planning.step(cloud.state, seen)
+    assert cloud.tick(1.0).lead_times_seconds == {"burst": reckoned}
+    cloud.state = load_plan(dump_plan(cloud.state))
+    assert cloud.tick(2.0).lead_times_seconds == {"burst": reckoned}
+    for number in range(5):
+        since = 1000.0 * (number + 1)
+        cloud.tick(since)
+        cloud.pool(since + 2.0, number, 1)
+        cloud.pool(since + 182.0, number + 1, 0)
+    assert cloud.tick(6000.0).lead_times_seconds == {"burst": 182.0}, "starts that were seen count for more than what engines say"
 
 
 POLICY = """\
