@@ -23,7 +23,8 @@ class Scaling:
 
     def __init__(self, server: ApiServer, store: IntentStore, fleet: str, offer: str) -> None:
         self._server, self._store, self._fleet, self._offer = server, store, fleet, offer
-        self._read: tuple[str, int | str] = ("", -1)
+        # The object that the number was read from: its uid, its generation, and its version.
+        self._uid, self._generation, self._version = "", -1, ""
         self._replicas = 0
         self._selector: Selector | None = None
         self._intent: Intent | None = None
@@ -32,7 +33,7 @@ class Scaling:
 
     async def replicas(self, resource: Resource, workload: Workload) -> int:
         """Return the number that the scale asks for; read from the server when the object's spec has changed since."""
-        if self._read != self._seen(workload):
+        if not self._is_fresh(workload):
             self._take(workload, await self._server.get(resource, workload.namespace, workload.name, "scale"))
         return self._replicas
 
@@ -43,7 +44,7 @@ class Scaling:
 
     def forget(self) -> None:
         """Read the scale anew when it is next asked for."""
-        self._read = ("", -1)
+        self._uid = ""
 
     async def written(self, *, again: bool = False) -> Written | None:
         """Return what we wrote last, None if we never did; the store is asked once, unless `again`."""
@@ -75,7 +76,8 @@ class Scaling:
         except SupplierError:
             self.forget()
             raise
-        self._read, self._owners = (workload.uid, -1), workload.owners
+        # It was written to this very version, so that the spec's next generation is ours.
+        self._uid, self._generation, self._owners = workload.uid, workload.generation + 1, workload.owners
         self._replicas = int((scale.get("spec") or {}).get("replicas") or 0)
         await self._record(replace(current, state=WRITTEN))
 
@@ -100,8 +102,10 @@ class Scaling:
         self._replicas = int((scale.get("spec") or {}).get("replicas") or 0)
         text = (scale.get("status") or {}).get("selector") or ""
         self._selector = parse_selector(text) if text else None
-        self._read = self._seen(workload)
+        self._uid, self._generation, self._version = workload.uid, workload.generation, workload.version
 
-    def _seen(self, workload: Workload) -> tuple[str, int | str]:
-        """Return what the scale is good for: the object's spec, and every change while the kind does not say how to find its pods."""
-        return workload.uid, workload.generation if self._selector is not None else workload.version
+    def _is_fresh(self, workload: Workload) -> bool:
+        """Return whether the number is still good: the spec is no newer, and nothing is where the kind has not told of its pods yet."""
+        if workload.uid != self._uid or workload.generation > self._generation:
+            return False
+        return self._selector is not None or workload.version == self._version

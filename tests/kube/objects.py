@@ -34,3 +34,13 @@ def server_kind(group: str, *, replicas_path: str = ".spec.size") -> dict[str, A
         "metadata": {"name": f"servers.{group}"},
         "spec": spec,
     }
+
+
+def leader_worker_set_kind() -> dict[str, Any]:
+    """Return the LeaderWorkerSet's definition, as far as its scale subresource goes: its selector finds the leaders alone."""
+    body = server_kind("leaderworkerset.x-k8s.io", replicas_path=".spec.replicas")
+    names = {"plural": "leaderworkersets", "singular": "leaderworkerset", "kind": "LeaderWorkerSet"}
+    scale = {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas", "labelSelectorPath": ".status.hpaPodSelector"}
+    version = {**body["spec"]["versions"][0], "subresources": {"status": {}, "scale": scale}}
+    meta = {"name": "leaderworkersets.leaderworkerset.x-k8s.io", "annotations": {"api-approved.kubernetes.io": "unapproved, of a test"}}
+    return {**body, "metadata": meta, "spec": {**body["spec"], "names": names, "versions": [version]}}

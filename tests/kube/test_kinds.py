@@ -12,7 +12,7 @@ from actuators.api import Applied, Failed, Skipped
 from controlplane.contracts.fleet import Offer
 from tests.kube.conftest import FLEET, Scene, eventually
 from tests.kube.control_plane import ControlPlane
-from tests.kube.objects import server_kind, stateful_set
+from tests.kube.objects import leader_worker_set_kind, server_kind, stateful_set
 
 pytestmark = pytest.mark.needs("kube-apiserver")
 GROUP = "kinds.example.dev"
@@ -96,6 +96,34 @@ async def test_a_custom_resource_is_scaled_wherever_it_keeps_its_number(scene: S
         return await scene.subject.apply(FLEET, offer, 5)
 
     assert isinstance(await eventually(applied, lambda result: isinstance(result, Skipped)), Skipped)
+
+
+async def test_of_a_leader_worker_set_the_leaders_are_counted(scene: Scene) -> None:
+    group = "leaderworkerset.x-k8s.io"
+    with contextlib.suppress(urllib.error.HTTPError):
+        scene.plane.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", leader_worker_set_kind())
+    path = f"/apis/{group}/v1/namespaces/{scene.namespace}/leaderworkersets"
+    limits = {"name": "c", "image": "c", "resources": {"limits": {"nvidia.com/gpu": "8"}}}
+    spec = {"replicas": 2, "leaderWorkerTemplate": {"size": 2, "workerTemplate": {"spec": {"containers": [limits]}}}}
+    await created(scene, path, {"apiVersion": f"{group}/v1", "kind": "LeaderWorkerSet", "metadata": {"name": "big"}, "spec": spec})
+    selector = f"{group}/name=big,{group}/worker-index=0"
+    scene.plane.call("PATCH", f"{path}/big/status", {"status": {"hpaPodSelector": selector}}, "application/merge-patch+json")
+    for replica in range(2):
+        for worker in range(2):
+            labels = {f"{group}/name": "big", f"{group}/worker-index": str(worker)}
+            pod = {"metadata": {"name": f"big-{replica}-{worker}", "labels": labels}, "spec": {"containers": [{"name": "c", "image": "c"}]}}
+            scene.plane.call("POST", f"/api/v1/namespaces/{scene.namespace}/pods", pod)
+    scene.kubelets.lead_seconds = 0.0
+    offer = of_kind(scene, "LeaderWorkerSet", "big", f"{group}/v1")
+
+    async def observed() -> tuple[int, int]:
+        scene.kubelets.step()
+        status = await scene.subject.observe(FLEET, offer)
+        return status.ready, status.pending
+
+    assert await eventually(observed, lambda seen: seen == (2, 0)) == (2, 0)
+    assert await scene.subject.apply(FLEET, offer, 3) == Applied(1)
+    assert scene.plane.call("GET", f"{path}/big")["spec"]["replicas"] == 3
 
 
 async def test_a_kind_that_tells_no_pods_is_counted_by_its_own_status(scene: Scene, servers: Callable[[str], str]) -> None:
