@@ -120,7 +120,7 @@ function show(fleet) {
     ["replicas ready", shown(ready, 0)], ["pending", shown(pending, 0)],
     ...[["TTFT", fleet.slo.ttft_attained_share, fleet.slo.ttft_seconds], ["ITL", fleet.slo.itl_attained_share, fleet.slo.itl_seconds]]
       .filter(([, share]) => share !== null)
-      .map(([name, share, bound]) => [`${name} within ${shown(bound, 3)} s, of ${shown(100 * fleet.slo.attainment, 2)} %`, `${shown(100 * share, 2)} %`]),
+      .map(([name, share, bound]) => [`${name} within ${shown(bound, 3)} s, aim ${shown(100 * fleet.slo.attainment, 2)} %`, `${shown(100 * share, 2)} %`]),
     ["spill allowed", `${shown(decision && decision.spill_per_second)} /s`], ["targets cost", `${shown(decision && decision.usd_per_hour, 2)} USD/h`],
   ];
   at("numbers").replaceChildren(...numbers.map(([name, value]) => { const box = element("div"); box.append(element("b", value), element("span", name)); return box; }));
