@@ -24,7 +24,9 @@ def aws_actuator(
     """Return the actuator of one offer. `api` None: the policy's region of AWS; `clock` is unix seconds."""
     api = api or AwsApi(str(options["region"]))
     supplier = aws_supplier(options, api, clock)
-    return BlockActuator(supplier, store) if isinstance(supplier, BlockSupplier) else PurchasingActuator(supplier, store)
+    if isinstance(supplier, BlockSupplier):
+        return BlockActuator(supplier, store, ledger=options.get("ledger"))
+    return PurchasingActuator(supplier, store, ledger=options.get("ledger"))
 
 
 def aws_supplier(options: Mapping[str, Any], api: AwsApi, clock: Callable[[], float] = time.time) -> AwsSupplier | BlockSupplier:

@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
-from actuators.api import Applied, Failed, Intent, IntentStore, Result, Skipped
+from actuators.api import Applied, Failed, Intent, IntentStore, Result
 from actuators.holdings import Holding, HoldingState, Listing, Owned, Supplier
+from actuators.ledger import LedgerStore
 from actuators.market_health import Health
+from actuators.market_result import together
 from actuators.purchasing import PurchasingActuator
 from controlplane.contracts.errors import SupplierError, SupplierUnavailable
 from controlplane.contracts.events import PoolStatus, Quote
@@ -109,6 +111,7 @@ class MarketActuator:
         settings: MarketSettings | None = None,
         clock: Callable[[], float] = time.time,
         settle_seconds: float = 300.0,
+        ledger: LedgerStore | None = None,
     ) -> None:
         """Know nothing of the suppliers yet."""
         self._store, self._settings, self._clock = store, settings or MarketSettings(), clock
@@ -117,7 +120,7 @@ class MarketActuator:
         for name, supplier in suppliers.items():
             watched = Watched(supplier)
             refused = self._settings.refused_for_seconds
-            actuator = PurchasingActuator(watched, store, settle_seconds=settle_seconds, refusal_seconds=refused)
+            actuator = PurchasingActuator(watched, store, settle_seconds=settle_seconds, refusal_seconds=refused, ledger=ledger)
             self._shops.append(Shop(name, watched, actuator, Health(refused, self._settings.banned_for_seconds)))
 
     async def observe(self, fleet: str, offer: Offer) -> PoolStatus:
@@ -186,7 +189,7 @@ class MarketActuator:
         if missing >= offer.replicas_per_lot:
             bought, missing = await self._grow(fleet, offer, missing, now)
             results += bought
-        return _together(results, missing)
+        return together(results, missing)
 
     async def _grow(self, fleet: str, offer: Offer, missing: int, now: float) -> tuple[list[tuple[str, Result]], int]:
         """Buy what is missing, the best supplier first; what a supplier may have sold without our knowing counts as bought.
@@ -292,20 +295,3 @@ def part_of(offer: Offer, supplier: str) -> Offer:
     if len(name) > NAME_CHARACTERS:
         name = f"{offer.name[:40]}--{blake2b(name.encode(), digest_size=8).hexdigest()}"
     return replace(offer, name=name)
-
-
-def _together(results: Sequence[tuple[str, Result]], missing: int) -> Result:
-    """Return what several suppliers' results come to: a change if there was any, else the failure, else why nothing was done."""
-    change = sum(result.change for _, result in results if isinstance(result, Applied))
-    failures = [(name, result) for name, result in results if isinstance(result, Failed)]
-    failed = "; ".join(f"{name}: {result.error}" if name else result.error for name, result in failures)
-    if change:
-        intents = [result.intent for _, result in results if isinstance(result, Applied) and result.intent]
-        kept = [result.reason for _, result in results if isinstance(result, Applied) and result.reason and result.change < 0]
-        short = [f"{missing} fewer than asked for"] if missing else []
-        return Applied(change, intents[0] if intents else "", "; ".join([*kept, *short, *([failed] if failed else [])]))
-    if failures:
-        retryable, unavailable = any(one.retryable for _, one in failures), any(one.unavailable for _, one in failures)
-        return Failed(failed, retryable, unavailable)
-    reasons = dict.fromkeys(result.reason for _, result in results if isinstance(result, Skipped))
-    return Skipped("; ".join(reason for reason in reasons if reason != "already there") or "already there")

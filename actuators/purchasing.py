@@ -7,6 +7,7 @@ nor decide a number. `intents` holds the state machine, `holdings` the choice of
 from actuators.api import Applied, Intent, IntentConflict, IntentStore, Result, Skipped, failed
 from actuators.holdings import HoldingState, Listing, Supplier, choose_releases
 from actuators.intents import IntentState, Purchases, is_unknown, unseen
+from actuators.ledger import Books, LedgerStore
 from controlplane.contracts.errors import SupplierError
 from controlplane.contracts.events import PoolStatus, Quote
 from controlplane.contracts.fleet import Offer
@@ -24,17 +25,25 @@ class PurchasingActuator:
     """
 
     def __init__(
-        self, supplier: Supplier, store: IntentStore, *, settle_seconds: float = SETTLE_SECONDS, refusal_seconds: float = REFUSAL_SECONDS
+        self,
+        supplier: Supplier,
+        store: IntentStore,
+        *,
+        settle_seconds: float = SETTLE_SECONDS,
+        refusal_seconds: float = REFUSAL_SECONDS,
+        ledger: LedgerStore | None = None,
     ) -> None:
         """Keep nothing in memory but these: what is there is observed each time."""
         self._supplier = supplier
         self._purchases = Purchases(store, supplier, settle_seconds)
         self._refusal_seconds = refusal_seconds
+        self._books = Books(ledger)
 
     async def observe(self, fleet: str, offer: Offer) -> PoolStatus:
-        """Return what is listed, orphans included, and what an open intent still promises. Writes nothing."""
+        """Return what is listed, orphans included, and what an open intent still promises. Writes nothing but the ledger."""
         intent = await self._purchases.latest(fleet, offer)
         listing = await self._supplier.listing(fleet, offer)
+        await self._books.note(fleet, offer.name, listing, offer.hold_seconds, offer.usd_per_replica_hour)
         newest = max((h for h in listing.holdings if h.ready_unix is not None), key=lambda h: h.requested_unix, default=None)
         lead = None if newest is None or newest.ready_unix is None else max(0.0, newest.ready_unix - newest.requested_unix)
         return PoolStatus(

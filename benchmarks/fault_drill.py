@@ -41,6 +41,8 @@ def main() -> None:
     overall = sum(one.late for one in faulty) / sum(one.offered for one in faulty)
     calm = sum(one.late for _, one in results) / sum(one.offered for _, one in results)
     print(f"work outside the SLO: {overall:.2%} overall ({quantiles} of seeds); without faults {calm:.2%}")
+    booked = [one.ledger_usd / one.billed_usd for one in faulty if one.billed_usd > 0]
+    print(f"ledger over billed: median {statistics.median(booked):.3f}, least {min(booked):.3f}, most {max(booked):.3f}")
     ratios = [one.metered_usd / one.billed_usd for one in faulty if one.billed_usd > 0]
     print(f"metered by the planner over billed: median {statistics.median(ratios):.2f}, least {min(ratios):.2f}, most {max(ratios):.2f}")
 

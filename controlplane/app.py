@@ -21,6 +21,7 @@ from controlplane.bus.connect import Credentials, Tls, connect, redacted
 from controlplane.bus.embedded import EmbeddedServer
 from controlplane.bus.epoch import agree_on_clock
 from controlplane.bus.intents import KvIntentStore
+from controlplane.bus.ledgers import KvLedgerStore
 from controlplane.bus.streams import ensure_streams
 from controlplane.clocks import Clock, SystemClock
 from controlplane.config import read_secret
@@ -242,8 +243,8 @@ def _actuator(plane: Plane, offer: Offer, store: KvIntentStore, speed: float) ->
     options: Mapping[str, object] = offer.actuator_options
     if offer.actuator == "simulated":
         options = {"url": plane.cloud_url, "speed": speed, **{name: value for name, value in options.items() if value is not None}}
-    if offer.actuator == "market":
-        options = {**options, "secret": read_secret}
+    if offer.actuator in ("aws", "market"):
+        options = {**options, "secret": read_secret, "ledger": KvLedgerStore(plane.client)}
     return registry.create(offer.actuator, options, store)
 
 

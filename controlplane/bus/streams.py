@@ -71,7 +71,7 @@ def wanted(limits: Limits) -> tuple[StreamConfig, ...]:
         )
         for name, names, seconds, size, purpose in history
     )
-    buckets = ((subjects.SNAPSHOT_BUCKET, 1), (subjects.LEASE_BUCKET, 1), (subjects.INTENT_BUCKET, 16))
+    buckets = ((subjects.SNAPSHOT_BUCKET, 1), (subjects.LEASE_BUCKET, 1), (subjects.INTENT_BUCKET, 16), (subjects.LEDGER_BUCKET, 1))
     return streams + tuple(_bucket(name, revisions, limits.replicas) for name, revisions in buckets)
 
 

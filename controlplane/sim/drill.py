@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass, field, replace
 
 from actuators.api import Intent, IntentConflict
+from actuators.ledger import Ledger
 from actuators.market import MarketActuator, MarketSettings, part_of
 from controlplane.contracts.errors import SupplierError
 from controlplane.contracts.fleet import Budget, Fleet, Guard, Mode, Offer, Slo, Spill, Tier, Unit
@@ -43,6 +44,22 @@ FLEET = Fleet(
 )
 
 
+class DrillLedger:
+    """Ledgers in memory; they survive the controller's restarts, as NATS does."""
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self.texts: dict[tuple[str, str], str] = {}
+
+    async def read(self, fleet: str, offer: str) -> str | None:
+        """Return what was written last."""
+        return self.texts.get((fleet, offer))
+
+    async def write(self, fleet: str, offer: str, text: str) -> None:
+        """Write it."""
+        self.texts[fleet, offer] = text
+
+
 class DrillStore:
     """Intents in memory; they survive the controller's restarts, as NATS does."""
 
@@ -74,6 +91,7 @@ class DrillResult:
     late: float = 0.0
     spilled: float = 0.0
     billed_usd: float = 0.0
+    ledger_usd: float = 0.0
     metered_usd: float = 0.0
     most_usd_per_hour: float = 0.0
     purchases: int = 0
@@ -128,6 +146,7 @@ class Drill:
         self.markets = {name: self._market(name, seed) for name in SUPPLIERS}
         self._suppliers = {name: ModelSupplier(market, lambda: self.now_unix) for name, market in self.markets.items()}
         self._store = DrillStore()
+        self._ledger = DrillLedger()
         self._actuator = self._started()
         self._pipeline = Pipeline(FLEET)
         self._state = self._pipeline.start()
@@ -149,7 +168,8 @@ class Drill:
 
     def _started(self) -> MarketActuator:
         """Return the actuator as after a start: it remembers nothing."""
-        return MarketActuator(self._suppliers, self._store, MarketSettings(banned_for_seconds=1800.0), lambda: self.now_unix)
+        settings = MarketSettings(banned_for_seconds=1800.0)
+        return MarketActuator(self._suppliers, self._store, settings, lambda: self.now_unix, ledger=self._ledger)
 
     def heal(self) -> None:
         """Turn every fault off."""
@@ -243,6 +263,7 @@ class Drill:
         if self.held():
             self.result.broken.append(f"{self.held()} still held an hour after the last work")
         self.result.billed_usd = sum(market.bill_usd(self.now_unix) for market in self.markets.values())
+        self.result.ledger_usd = sum(Ledger.load(text).usd for text in self._ledger.texts.values())
         spill_usd = self.result.spilled * (FLEET.spill.usd_per_unit if FLEET.spill is not None else 0.0)
         self.result.metered_usd = self._state.planning.memory.spent_usd_today - spill_usd
         self.result.purchases = sum(len({one.token for one in market.replicas.values()}) for market in self.markets.values())

@@ -11,6 +11,7 @@ def test_whatever_goes_wrong_the_budget_holds_and_nothing_is_orphaned(seed: int)
     assert result.broken == []
     assert result.purchases > 3
     assert 0.0 < result.most_usd_per_hour <= USD_PER_HOUR
+    assert result.ledger_usd == pytest.approx(result.billed_usd, rel=0.08), "a listing a minute knows no better"
 
 
 def test_without_faults_nearly_nothing_is_lost() -> None:

@@ -1,0 +1,107 @@
+"""What each offer has cost, day by day: leases as suppliers list them, charged from their request on, at least for their minimum hold.
+
+Owns the reckoning, pure but for the port to where it is kept (NATS KV in production). It must not bound anything: the planner's budget
+does. A lease that is gone is charged until midway between when it was last listed and when it was missed.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from actuators.holdings import HoldingState, Listing
+from controlplane.contracts.units import SECONDS_PER_HOUR
+
+DAYS_KEPT = 62
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One paid replica. `until_unix` is how far it is charged; the others are as its supplier told them, USD per hour and unix seconds."""
+
+    since_unix: float
+    until_unix: float
+    usd_per_hour: float
+    held_until_unix: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """One offer's leases that are open, and what was charged by UTC day."""
+
+    leases: Mapping[str, Lease] = field(default_factory=dict)
+    usd_by_day: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def usd(self) -> float:
+        """Return all that was charged, within the days that are kept."""
+        return sum(self.usd_by_day.values())
+
+    def see(self, listing: Listing, hold_seconds: float, usd_per_hour: float | None) -> "Ledger":
+        """Return the ledger after a listing. `usd_per_hour` is for a supplier that does not tell what a replica costs."""
+        now = listing.now_unix
+        paid = {one.id: one for one in listing.holdings if one.state is not HoldingState.GONE}
+        leases: dict[str, Lease] = {}
+        usd = 0.0
+        for name, lease in self.leases.items():
+            if name in paid:
+                leases[name] = lease
+            else:
+                usd += _usd(lease, max((lease.until_unix + now) / 2.0, lease.held_until_unix))
+        for name, one in paid.items():
+            price = one.usd_per_hour or usd_per_hour or 0.0
+            until = max(one.held_until_unix, one.requested_unix + hold_seconds)
+            lease = leases.get(name) or Lease(one.requested_unix, one.requested_unix, price, until)
+            usd += _usd(lease, now)
+            leases[name] = replace(lease, until_unix=max(now, lease.until_unix))
+        day = datetime.fromtimestamp(now, UTC).date().isoformat()
+        by_day = {**self.usd_by_day, day: self.usd_by_day.get(day, 0.0) + usd}
+        return Ledger(leases, dict(sorted(by_day.items())[-DAYS_KEPT:]))
+
+    def dump(self) -> str:
+        """Return it as JSON."""
+        return json.dumps({"leases": {name: asdict(lease) for name, lease in self.leases.items()}, "usd_by_day": dict(self.usd_by_day)})
+
+    @classmethod
+    def load(cls, text: str | None) -> "Ledger":
+        """Return what `dump` wrote, an empty ledger for None."""
+        if text is None:
+            return cls()
+        body = json.loads(text)
+        return cls({name: Lease(**lease) for name, lease in body["leases"].items()}, body["usd_by_day"])
+
+
+def _usd(lease: Lease, until_unix: float) -> float:
+    return max(0.0, until_unix - lease.until_unix) / SECONDS_PER_HOUR * lease.usd_per_hour
+
+
+class LedgerStore(Protocol):
+    """Where ledgers are kept: one text per fleet and offer. Whoever holds the actuator's lease writes."""
+
+    async def read(self, fleet: str, offer: str) -> str | None:
+        """Return what was written last, None where nothing was."""
+        ...
+
+    async def write(self, fleet: str, offer: str, text: str) -> None:
+        """Write it; a failure is logged and made up for by the next write."""
+        ...
+
+
+class Books:
+    """The ledgers of one actuator: read once after a start, written after each listing."""
+
+    def __init__(self, store: LedgerStore | None) -> None:
+        """Keep no books where there is no store."""
+        self._store = store
+        self._ledgers: dict[tuple[str, str], Ledger] = {}
+
+    async def note(self, fleet: str, offer: str, listing: Listing, hold_seconds: float, usd_per_hour: float | None) -> None:
+        """Take a listing into an offer's ledger."""
+        if self._store is None:
+            return
+        key = (fleet, offer)
+        if key not in self._ledgers:
+            self._ledgers[key] = Ledger.load(await self._store.read(fleet, offer))
+        self._ledgers[key] = self._ledgers[key].see(listing, hold_seconds, usd_per_hour)
+        await self._store.write(fleet, offer, self._ledgers[key].dump())
