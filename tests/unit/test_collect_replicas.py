@@ -107,9 +107,9 @@ def test_a_replica_that_comes_and_goes_between_readings_counts_each_moment_once(
     for second in range(1, 50):
         page = second - late
         replicas.take("other", T0 + page, scrape(100.0 + 50.0 * page, 5))
-        if 5.0 < page and second < 40:
+        if page > 5.0 and second < 40:
             replicas.take("new", T0 + page, scrape(10.0 * (min(page, 35.0) - 5.0), 0))
-        there = {"other", "new"} if 5.0 < page and second < 40 else {"other"}
+        there = {"other", "new"} if page > 5.0 and second < 40 else {"other"}
         counted += replicas.close(T0 + second, 1.0, there).requests_per_second or 0.0
 
     assert counted - 50.0 * 49 == pytest.approx(300.0, abs=1e-3)
