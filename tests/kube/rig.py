@@ -48,6 +48,11 @@ class KubernetesRig:
         self._clusters.append(Cluster(kubeconfig=config, blind_seconds=blind_seconds, patience_seconds=0.5))
         return KubernetesActuator(self._clusters[-1], self.store)
 
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster of the newest actuator."""
+        return self._clusters[-1]
+
     def advance(self, seconds: float) -> None:
         self.kubelets.settle("r1")
         self.kubelets.ahead_seconds += seconds
