@@ -7,6 +7,7 @@ Money: nothing is bought at a price above the one last quoted, which is what the
 the next one's price the quote, the refusal pokes the planner, and the next decision reckons with that.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -74,6 +75,7 @@ class Shop:
     health: Health
     status: PoolStatus | None = None
     quote: Quote | None = None
+    answers: bool = True
 
     @property
     def held(self) -> int:
@@ -126,8 +128,8 @@ class MarketActuator:
     async def observe(self, fleet: str, offer: Offer) -> PoolStatus:
         """Return what all suppliers hold together; SupplierUnavailable only where none of them answers."""
         now = self._clock()
-        answers = [await self._look(shop, fleet, offer, now) for shop in self._shops]
-        if not any(answers):
+        await asyncio.gather(*(self._look(shop, fleet, offer, now) for shop in self._shops))
+        if not any(shop.answers for shop in self._shops):
             raise SupplierUnavailable("; ".join(f"{shop.name}: {shop.health.reason}" for shop in self._shops))
         for shop in self._shops:
             if shop.status is None and await self._store.latest(fleet, part_of(offer, shop.name).name) is not None:
@@ -147,22 +149,23 @@ class MarketActuator:
             message="; ".join(silent),
         )
 
-    async def _look(self, shop: Shop, fleet: str, offer: Offer, now: float) -> bool:
-        """Observe one supplier; False where it is silent, and what was last seen of it goes on to count."""
+    async def _look(self, shop: Shop, fleet: str, offer: Offer, now: float) -> None:
+        """Observe one supplier; where it is silent, what was last seen of it goes on to count."""
+        shop.answers = False
         if shop.health.is_quiet(now):
-            return False
+            return
         try:
             shop.status = await shop.actuator.observe(fleet, part_of(offer, shop.name))
         except SupplierError as error:
             shop.health.erred(now, str(error))
-            return False
+            return
+        shop.answers = True
         shop.health.answered()
         if shop.status.unavailable and shop.health.may_sell(now):
             shop.health.refused(now, shop.status.message)
         holdings = shop.holdings
         failed = frozenset(one.lot for one in holdings if one.state is HoldingState.FAILED)
         shop.health.saw(failed, frozenset(one.lot for one in holdings if one.state is HoldingState.READY), now)
-        return True
 
     async def apply(self, fleet: str, offer: Offer, target: int) -> Result:
         """Make all suppliers together hold the target: give failed machines back, then shrink or grow."""
@@ -176,7 +179,7 @@ class MarketActuator:
         results: list[tuple[str, Result]] = []
         stuck = 0
         for shop in sorted(self._shops, key=self._usd, reverse=True):
-            if shop.health.is_quiet(now):
+            if not shop.answers:
                 stuck += shop.failed
                 continue
             less = min(max(surplus, 0), shop.held)
@@ -228,7 +231,7 @@ class MarketActuator:
         able = [
             shop
             for shop in self._shops
-            if shop.health.may_sell(now) and not (ceiling is not None and self._usd(shop) > ceiling + ROUNDING_USD)
+            if shop.answers and shop.health.may_sell(now) and not (ceiling is not None and self._usd(shop) > ceiling + ROUNDING_USD)
         ]
         used = max(able, key=lambda shop: shop.held, default=None)
 
@@ -254,12 +257,14 @@ class MarketActuator:
     async def _price(self, offer: Offer) -> None:
         """Ask every supplier that is not left alone for its quote; one that fails to answer keeps its last word."""
         now = self._clock()
-        for shop in self._shops:
-            if not shop.health.is_quiet(now):
-                try:
-                    shop.quote = await shop.actuator.quote(part_of(offer, shop.name))
-                except SupplierError as error:
-                    shop.health.erred(now, str(error))
+
+        async def ask(shop: Shop) -> None:
+            try:
+                shop.quote = await shop.actuator.quote(part_of(offer, shop.name))
+            except SupplierError as error:
+                shop.health.erred(now, str(error))
+
+        await asyncio.gather(*(ask(shop) for shop in self._shops if not shop.health.is_quiet(now)))
 
     async def quote(self, offer: Offer) -> Quote | None:
         """Return what the next replica costs, or what the held ones cost on average where that is more: a budget must cover both."""
