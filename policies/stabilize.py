@@ -88,17 +88,24 @@ def stabilize(targets: Targets, view: View, memory: Memory, asked: int | None = 
 
 
 def limit_steps(targets: Targets, view: View, memory: Memory) -> Staged:
-    """Move at most as far as the step limits allow, counted over their periods from the totals that were; one lot may always move."""
+    """Move at most as far as the step limits allow, counted over their periods from the totals that were; one lot may always move.
+
+    A total is what it will be: what was told to go or to come counts as gone or come, seen or not.
+    """
     behavior, now = view.fleet.behavior, view.now_unix
     have, wanted = sum(_within_limit(seen) for seen in view.offers), total(targets)
     if wanted > have and _limits(behavior.scale_up):
         last = sum(max(memory.targets.get(seen.offer.name, 0), _within_limit(seen)) for seen in view.offers)
+        going = sum(max(_within_limit(seen) - memory.targets.get(seen.offer.name, seen.held), 0) for seen in view.offers)
+        last -= min(going, sum(change.removed for change in memory.changes))
         most = _furthest(behavior.scale_up, now, last, memory.changes, +1, _smallest_lot(view.offers))
         if wanted > most:
             return ask_less(targets, view.offers, max(most, have)), (Reason.STEP_LIMITED,)
     if wanted < have and _limits(behavior.scale_down):
         last = sum(min(memory.targets.get(seen.offer.name, seen.held), _within_limit(seen)) for seen in view.offers)
         last = last if any(change.removed for change in memory.changes) else have
+        coming = sum(max(memory.targets.get(seen.offer.name, 0) - _within_limit(seen), 0) for seen in view.offers)
+        last += min(coming, sum(change.added for change in memory.changes))
         least = _furthest(behavior.scale_down, now, last, memory.changes, -1, _smallest_lot(view.offers))
         if wanted < least:
             return keep_more(targets, view.offers, least), (Reason.STEP_LIMITED,)

@@ -11,7 +11,7 @@ from policies import stabilize
 from policies.decide import decide, start_memory
 from policies.memory import bring_to_now
 from policies.view import Change, Cohort, Memory
-from tests.unit.decide_stories import BURST, MINUTE, START, Scene, flat, fleet_of, view_of
+from tests.unit.decide_stories import BURST, MINUTE, RESERVED, START, Scene, flat, fleet_of, view_of
 
 STEPS_OF_FOUR = Direction(steps=(StepLimit(StepKind.REPLICAS, 4, 15.0),))
 
@@ -205,3 +205,13 @@ def test_a_restart_within_a_hold_forgets_nothing() -> None:
     again = bring_to_now(memory, view_of(fleet, flat(50.0), {"burst": 5}, minute=5))
     assert stabilize.young(view_of(fleet, flat(0.0), {"burst": 5}).offers[0], START + 9 * MINUTE, again) == 5
     assert stabilize.young(view_of(fleet, flat(0.0), {"burst": 5}).offers[0], START + 10 * MINUTE, again) == 0
+
+
+def test_what_was_told_to_go_counts_as_gone_though_it_is_still_there() -> None:
+    """One replica may be added a minute: that another offer's is on its way out does not make room for a second."""
+    behavior = Behavior(Direction(steps=(StepLimit(StepKind.REPLICAS, 1, 60.0),)), Direction())
+    floor = replace(RESERVED, min_replicas=0)
+    fleet = fleet_of(floor, replace(BURST, hold_seconds=0.0), behavior=behavior)
+    first, memory = decide(view_of(fleet, flat(0.0), {"burst": 1}), start_memory(START))
+    second, _ = decide(view_of(fleet, flat(0.0), {"burst": 1}), memory)
+    assert first.targets == second.targets == {"reserved": 2, "burst": 0}
