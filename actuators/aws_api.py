@@ -15,9 +15,12 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 
 from controlplane.contracts.errors import AccessRefused, InsufficientCapacity, QuotaExceeded, SupplierError, SupplierUnavailable, Throttled
 
-# With one retry a call ends within the reconciler's patience, and a purchase that is cut off anyhow is found by its token.
+# A call that only reads or gives back is tried twice: at the worst 2 × (3 + 8) s and a pause, which the caller's time limit may cut off.
 ATTEMPTS = 2
 CONNECT_SECONDS, READ_SECONDS = 3, 8
+# These are sent once. A second sending by botocore could buy again where there is no token, and would hide what became of the first: it
+# reports its last error only, so that a purchase whose reply was lost would read as refused. `intents` asks again, under the same token.
+BUYING = frozenset({"create_capacity_reservation", "create_fleet", "purchase_capacity_block", "run_instances"})
 
 INSUFFICIENT = frozenset(
     {
@@ -102,20 +105,19 @@ def most_telling(errors: Iterable[Mapping[str, Any]]) -> SupplierError:
 class AwsApi:
     """One region. `endpoint_url` None: AWS, or what AWS_ENDPOINT_URL names."""
 
-    def __init__(self, region: str, endpoint_url: str | None = None, session: Any = None, attempts: int = ATTEMPTS) -> None:
+    def __init__(self, region: str, endpoint_url: str | None = None, session: Any = None) -> None:
         """Make no connection yet; `session` is a boto3 session with credentials of its own."""
         self._session = session or boto3.session.Session(region_name=region)
         self._endpoint_url = endpoint_url
-        retries = {"total_max_attempts": attempts, "mode": "standard"}
-        self._config = Config(connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, retries=retries, max_pool_connections=32)
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, int], Any] = {}
         self._lock = threading.Lock()
 
-    def _client(self, service: str) -> Any:
+    def _client(self, service: str, attempts: int = ATTEMPTS) -> Any:
         with self._lock:  # making a client is not thread-safe, using one is
-            if service not in self._clients:
-                self._clients[service] = self._session.client(service, endpoint_url=self._endpoint_url, config=self._config)
-            return self._clients[service]
+            if (service, attempts) not in self._clients:
+                made = self._session.client(service, endpoint_url=self._endpoint_url, config=_config(attempts))
+                self._clients[service, attempts] = made
+            return self._clients[service, attempts]
 
     async def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
         """Return the answer of one operation; SupplierUnavailable where nobody knows what came of it."""
@@ -126,8 +128,9 @@ class AwsApi:
         return await asyncio.to_thread(self._pages, service, operation, key, parameters)
 
     def _call(self, service: str, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        client = self._client(service, 1 if operation in BUYING else ATTEMPTS)
         try:
-            answer: dict[str, Any] = getattr(self._client(service), operation)(**parameters)
+            answer: dict[str, Any] = getattr(client, operation)(**parameters)
         except (ClientError, BotoCoreError) as error:
             raise _typed(operation, error) from error
         return answer
@@ -143,6 +146,11 @@ class AwsApi:
         """Close the connections."""
         for client in self._clients.values():
             client.close()
+
+
+def _config(attempts: int) -> Config:
+    retries = {"total_max_attempts": attempts, "mode": "standard"}
+    return Config(connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, retries=retries, max_pool_connections=32)
 
 
 def _typed(operation: str, error: Exception) -> SupplierError:

@@ -75,8 +75,8 @@ class AwsWorld:
 
     @cached_property
     def api(self) -> AwsApi:
-        """Return our own way to it; it tries once, so that a test does not wait."""
-        return AwsApi(REGION, self.url, self.session(), attempts=1)
+        """Return our own way to it, with production's retries."""
+        return AwsApi(REGION, self.url, self.session())
 
     @property
     def url(self) -> str:

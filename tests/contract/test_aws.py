@@ -15,7 +15,7 @@ from actuators.aws_notices import INTERRUPTION, REBALANCE, Notices
 from actuators.holdings import Listing
 from actuators.intents import IntentState
 from actuators.readiness import ReadinessProbe
-from controlplane.contracts.errors import AccessRefused
+from controlplane.contracts.errors import AccessRefused, SupplierUnavailable
 from tests.contract import aws_buyer
 from tests.contract.actuator_rigs import LAG_SECONDS, LEAD_SECONDS, offer_with
 from tests.contract.aws_rig import AwsRig, options_with
@@ -81,6 +81,29 @@ async def test_a_fleet_that_placed_nothing_is_refused_for_the_reason_its_pools_g
     assert isinstance(result, Failed)
     assert result.unavailable
     assert code in result.error
+
+
+LOOK = {"InstanceType": INSTANCE_TYPE, "InstancePlatform": "Linux/UNIX", "InstanceCount": 1}
+ONCE = {"create_fleet", "run_instances", "create_capacity_reservation", "purchase_capacity_block"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "name", "parameters"),
+    [
+        ("create_fleet", "CreateFleet", {"LaunchTemplateConfigs": [], "TargetCapacitySpecification": {"TotalTargetCapacity": 1}}),
+        ("run_instances", "RunInstances", {"MinCount": 1, "MaxCount": 1}),
+        ("create_capacity_reservation", "CreateCapacityReservation", LOOK),
+        ("purchase_capacity_block", "PurchaseCapacityBlock", {"CapacityBlockOfferingId": "cb-1", "InstancePlatform": "Linux/UNIX"}),
+        ("describe_instances", "DescribeInstances", {}),
+        ("terminate_instances", "TerminateInstances", {"InstanceIds": ["i-0"]}),
+    ],
+)
+async def test_what_buys_is_sent_once_and_anything_else_is_tried_again(operation: str, name: str, parameters: dict[str, object]) -> None:
+    world = AwsWorld()
+    world.refusals[name] = ("InternalError", 500)
+    with pytest.raises(SupplierUnavailable):
+        await world.api.call("ec2", operation, **parameters)
+    assert world.calls.count(name) == (1 if operation in ONCE else 2)
 
 
 async def test_without_credentials_a_person_must_act(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,6 +184,20 @@ async def test_a_quota_that_may_not_be_read_is_left_to_ec2_itself() -> None:
     world = AwsWorld()
     world.refusals["GetServiceQuota"] = ("AccessDeniedException", 400)
     assert await supplier(world).quote(offer_with()) is None
+
+
+async def test_a_price_that_cannot_be_read_now_is_the_last_one_until_it_expires() -> None:
+    world = AwsWorld()
+    source = supplier(world, purchase="spot")
+    first = await source.quote(offer_with())
+    assert first is not None
+    world.is_down = True
+    world.wall.advance(300.0)
+    again = await source.quote(offer_with())
+    assert again is not None
+    assert (again.usd_per_replica_hour, again.expires) == (first.usd_per_replica_hour, first.expires)
+    world.wall.advance(400.0)
+    assert await source.quote(offer_with()) is None
 
 
 async def test_the_spot_price_is_that_of_the_dearest_pool_and_shared_by_a_lot() -> None:
