@@ -7,6 +7,7 @@ The actuator behind it is `actuators`; `controlplane.services.actuator` gives it
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
+from datetime import datetime
 
 import structlog
 
@@ -21,6 +22,8 @@ from controlplane.contracts.units import from_unix
 PERIOD_SECONDS = 30.0
 QUICK_SECONDS = 5.0
 REPORT_SECONDS = 300.0
+# How long replicas that came back may keep a shrink waiting for a decision that knows of them.
+OUTDATED_SECONDS = 120.0
 
 log = structlog.get_logger(__name__)
 Publish = Callable[[Event], Awaitable[object]]
@@ -44,6 +47,9 @@ class Reconciler:
         self._status: PoolStatus | None = None
         self._quote: Quote | None = None
         self._answer: tuple[str, str] = ("", "")
+        # When the supply last rose by itself, and since when a shrink waits for a decision made after that.
+        self._rose: datetime | None = None
+        self._waiting_since: datetime | None = None
 
     def follow(self, decision: Decision) -> None:
         """Take a decision over, unless a newer one is known."""
@@ -80,8 +86,26 @@ class Reconciler:
             if target != held:
                 await self._report(decision, target, held, Skipped(hands_off))
             return
+        if target < held and self._is_outdated(decision):
+            await self._report(
+                decision, target, held, Skipped("more came up since the decision: it takes nothing away before the next one")
+            )
+            return
         with self._span(target, held):
             await self._make(decision, target, held)
+
+    def _is_outdated(self, decision: Decision) -> bool:
+        """Return whether the decision cannot know of what came up by itself since: what had failed and recovered, or found a node at last.
+
+        Of 4 asked for with one crashing it says 3, and once that one has recovered nobody meant to lose a warm replica. It holds up
+        shrinking alone, and no longer than `OUTDATED_SECONDS` on end, however often something comes and goes.
+        """
+        if self._rose is None or decision.time >= self._rose:
+            self._waiting_since = None
+            return False
+        now = from_unix(self._clock.now())
+        self._waiting_since = self._waiting_since or now
+        return (now - self._waiting_since).total_seconds() < OUTDATED_SECONDS
 
     def _span(self, target: int, held: int) -> AbstractContextManager[tracing.Noted]:
         """Open a span on the decision's trace where there is something to do; making sure that nothing is leaves none."""
@@ -99,11 +123,11 @@ class Reconciler:
         if target != held or isinstance(result, Failed):
             await self._report(decision, target, held, result)
         if not isinstance(result, Skipped):
-            await self._observe()
+            await self._observe(is_our_doing=isinstance(result, Applied) and result.change > 0)
         if isinstance(result, Failed) and result.unavailable:
             await self._publish(Tick(time=from_unix(self._clock.now()), cause="refusal", fleet=self.fleet))
 
-    async def _observe(self) -> PoolStatus | None:
+    async def _observe(self, *, is_our_doing: bool = False) -> PoolStatus | None:
         """Return what is there, published when it changed; None while the supplier does not answer, which is published too."""
         try:
             await self._price()
@@ -118,7 +142,10 @@ class Reconciler:
                 await self._report(decision, decision.targets[self.offer.name], 0, failed(error))
             log.warning("the supplier does not answer", fleet=self.fleet, offer=self.offer.name, reason=str(error))
             return None
-        await self._publish_status(status.model_copy(update={"time": from_unix(self._clock.now())}))
+        status = status.model_copy(update={"time": from_unix(self._clock.now())})
+        if self._status is not None and _supply(status) > _supply(self._status) and not is_our_doing:
+            self._rose = status.time
+        await self._publish_status(status)
         return status
 
     async def _publish_status(self, status: PoolStatus) -> None:
@@ -163,6 +190,11 @@ class Reconciler:
             sleeping.cancel()
             waking.cancel()
             await asyncio.gather(sleeping, waking, return_exceptions=True)
+
+
+def _supply(status: PoolStatus) -> int:
+    """Return what a planner counts on: what is ready or on its way, less what no node takes."""
+    return status.ready + max(status.pending - status.unschedulable, 0)
 
 
 def _hands_off(decision: Decision) -> str:
