@@ -5,8 +5,8 @@ stabilization, which ran before). Each function returns the targets and why it m
 """
 
 from controlplane.contracts.events import Reason
-from controlplane.contracts.fleet import Drain, Tier
-from policies.moves import add_new, cut, held_of, lots_down, lots_up, most_of, total
+from controlplane.contracts.fleet import Drain, Select, Tier
+from policies.moves import add_new, by_price, cut, held_of, lots_down, lots_up, most_of, total
 from policies.stabilize import limit_removals, limit_steps, young
 from policies.view import Memory, Staged, Targets, View
 
@@ -84,13 +84,25 @@ def within_stock(targets: Targets, view: View) -> Staged:
 def drain(targets: Targets, view: View, memory: Memory) -> Staged:
     """Give back what the drain switch says, as fast as the step limits and the scale-down budget let it, and buy nothing of it.
 
-    What is within its minimum hold is paid for and serves until that ends. Bounds and alerts do not hold back what an operator empties.
+    What is within its minimum hold is paid for and serves until that ends. Bounds and alerts do not hold back what an operator empties,
+    nor does `selectPolicy: Disabled`. What was decided to go anyway in the same tick counts against the pace first.
     """
     emptied = [seen for seen in view.offers if view.fleet.guard.drain is Drain.FLEET or seen.offer.tier is Tier.BURST]
     least = {seen.offer.name: min(lots_up(young(seen, view.now_unix, memory), seen.offer), seen.held) for seen in emptied}
-    paced, _ = limit_steps({**held_of(view.offers), **least}, view, memory)
-    paced, _ = limit_removals(paced, view, memory)
+    paced: Targets = {**targets, **least}
+    stepped: tuple[Reason, ...] = ()
+    if view.fleet.behavior.scale_down.select is not Select.DISABLED:
+        paced, stepped = limit_steps(paced, view, memory)
+    paced, limited = limit_removals(paced, view, memory)
     result = {**targets, **{seen.offer.name: min(targets[seen.offer.name], paced[seen.offer.name], seen.held) for seen in emptied}}
+    excess = sum(max(paced[name] - target, 0) for name, target in result.items())
+    for seen in by_price(emptied):
+        name = seen.offer.name
+        back = max(min(lots_up(excess, seen.offer), min(targets[name], seen.held) - result[name]), 0)
+        result[name] += back
+        excess -= back
+    if any(result[name] > count for name, count in least.items()):
+        return result, (Reason.DRAINED, *stepped, *limited)
     return result, ((Reason.DRAINED,) if result != targets else ())
 
 
