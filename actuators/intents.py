@@ -8,7 +8,7 @@ Owns the intent's state machine for any supplier; it must not choose how many to
     └──────┘ ◀─┐ unknown outcome:     └────────┘ ─────────▶ └──────┘
      │  │  └───┘ ask again, same token     never listed within settle_seconds: no longer counted
      │  └─── all listed ──────────────────────────────────────▲
-     │ refused, or neither listed nor wanted any more within settle_seconds
+     │ refused when first asked, or neither listed nor wanted any more within settle_seconds
      ▼
     ┌────────┐
     │ FAILED │
@@ -93,14 +93,17 @@ class Purchases:
         intent = Intent(fleet, offer.name, number, count, IntentState.OPEN, revision, opened_unix=now_unix)
         return await self._store.put(intent)
 
-    async def ask(self, intent: Intent, offer: Offer) -> Intent:
-        """Ask the supplier for an open intent, the first time or again, and store the answer; raises what the supplier raised."""
+    async def ask(self, intent: Intent, offer: Offer, *, again: bool = False) -> Intent:
+        """Ask the supplier for an open intent and store the answer; raises what the supplier raised.
+
+        `again`: it may have been asked before. A refusal then says only that this asking bought nothing, so the outcome stays unknown.
+        """
         try:
             replicas = await self._supplier.buy(intent, offer)
-        except SupplierUnavailable as error:
-            await self._store.put(replace(intent, reason=f"outcome unknown: {error}"))
-            raise
         except SupplierError as error:
+            if again or isinstance(error, SupplierUnavailable):
+                await self._store.put(replace(intent, reason=f"outcome unknown: {error}"))
+                raise SupplierUnavailable(str(error)) from error
             await self._store.put(replace(intent, state=IntentState.FAILED, reason=str(error)))
             raise
         return await self._store.put(replace(intent, state=IntentState.BOUGHT, replicas=replicas, reason=""))

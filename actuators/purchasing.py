@@ -86,7 +86,7 @@ class PurchasingActuator:
             return await self._shrink(fleet, offer, target, listing)
         if intent is not None and promised:
             if listing.counted + promised <= target and self._purchases.may_ask(intent, listing.now_unix):
-                return _bought(await self._purchases.ask(intent, offer))
+                return _bought(await self._purchases.ask(intent, offer, again=True))
             return Skipped(f"intent {intent.number} for {intent.count} is not listed yet")
         return await self._grow(fleet, offer, target, listing, intent)
 
@@ -97,7 +97,7 @@ class PurchasingActuator:
         """
         intent = await self._purchases.settle(intent, listing.seen, listing.now_unix)
         if intent is not None and is_unknown(intent) and listing.seen[intent.token] and self._supplier.remembers_tokens:
-            intent = await self._purchases.ask(intent, offer)
+            intent = await self._purchases.ask(intent, offer, again=True)
             intent = await self._purchases.settle(intent, listing.seen, listing.now_unix)
         return intent
 

@@ -85,19 +85,22 @@ class FileIntentStore:
 
 
 class Wire(httpx.AsyncBaseTransport):
-    """A transport that counts requests, and can be cut before a request arrives or after it was served."""
+    """A transport that counts requests, and can be cut before a request arrives or after it was served, or refuse a method with a 429."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
         self._inner = inner
         self.requests: list[str] = []
         self.is_cut = False
         self.lose_replies_to = ""
+        self.refuses = ""
         self.crash_after = ""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request.method)
         if self.is_cut:
             raise httpx.ConnectError("the wire is cut", request=request)
+        if request.method == self.refuses:
+            return httpx.Response(429, json={"error": "asked too often"}, request=request)
         response = await self._inner.handle_async_request(request)
         if request.method == self.crash_after:
             raise Crash(f"after {request.method}")

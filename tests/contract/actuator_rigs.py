@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import httpx
 
@@ -68,6 +68,15 @@ class Rig(Protocol):
         ...
 
 
+@runtime_checkable
+class Refusing(Protocol):
+    """A rig whose supplier can refuse to sell, whatever it sold before."""
+
+    def refuse_purchases(self, is_refused: bool) -> None:
+        """Let every purchase be answered with "asked too often", those under a token that it knows too."""
+        ...
+
+
 @dataclass
 class SimulatedRig:
     """The simulated cloud in this process, on a clock moved by hand, behind a wire that can be cut."""
@@ -107,6 +116,9 @@ class SimulatedRig:
 
     def lose_purchase_replies(self, is_lost: bool) -> None:
         self.wire.lose_replies_to = "POST" if is_lost else ""
+
+    def refuse_purchases(self, is_refused: bool) -> None:
+        self.wire.refuses = "POST" if is_refused else ""
 
     def held(self) -> dict[str, int]:
         counts: dict[str, int] = {}

@@ -1,10 +1,12 @@
 """The rig of the aws actuator: an EC2 API over HTTP, on a clock moved by hand."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from actuators.api import Actuator
+from actuators.aws import TAG_INTENT
 from actuators.aws_actuator import aws_actuator
 from actuators.lots import machines_in
 from controlplane.contracts.fleet import Offer
@@ -26,6 +28,11 @@ def options_with(world: AwsWorld, **options: Any) -> dict[str, Any]:
         "readiness": {"url": f"{world.url}/ready/{{id}}", "within_seconds": LEAD_SECONDS + 20.0},
     }
     return {**plain, **options}
+
+
+def tags_in(instance: Any) -> dict[str, str]:
+    """Return the tags that moto holds for an instance."""
+    return {tag["key"]: tag["value"] for tag in instance.get_tags()}
 
 
 @dataclass
@@ -54,6 +61,9 @@ class AwsRig:
     def lose_purchase_replies(self, is_lost: bool) -> None:
         self.world.lost_replies = {"CreateFleet"} if is_lost else set()
 
+    def refuse_purchases(self, is_refused: bool) -> None:
+        self.world.refusals = {"CreateFleet": ("RequestLimitExceeded", 503)} if is_refused else {}
+
     def held(self) -> dict[str, int]:
         counts: dict[str, int] = {}
         for instance in self.world.instances():
@@ -68,8 +78,10 @@ class AwsRig:
         return len(self.world.calls)
 
     def check(self) -> None:
-        tokens = [asked["ClientToken"] for asked in self.world.asked]
-        assert len(self.world.fleets) <= len(set(tokens))
+        """No intent was ever sold more machines than it asked for, those that have ended since included."""
+        sold = Counter(tags_in(instance).get(TAG_INTENT) for instance in self.world.ever())
+        for intent in self.store.history:
+            assert sold[intent.token] <= machines_in(intent.count, self.offer)
 
 
 def aws_rig(folder: Path, offer: Offer, *, start_failure_share: float = 0.0) -> AwsRig:

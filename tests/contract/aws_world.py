@@ -90,7 +90,11 @@ class AwsWorld:
 
     def instances(self) -> list[Any]:
         """Return every instance that is held, listed yet or not."""
-        return [one for one in ec2_backends[ACCOUNT][REGION].all_instances() if one.state == "running"]
+        return [one for one in self.ever() if one.state == "running"]
+
+    def ever(self) -> list[Any]:
+        """Return every instance that was ever started, those that have ended included."""
+        return list(ec2_backends[ACCOUNT][REGION].all_instances())
 
     def age_seconds(self, instance: Any) -> float:
         return self.wall.now_unix - instance.launch_time.timestamp()

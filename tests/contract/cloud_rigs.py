@@ -68,6 +68,9 @@ class CloudRig:
     def lose_purchase_replies(self, is_lost: bool) -> None:
         self.world.lost_orders = is_lost
 
+    def refuse_purchases(self, is_refused: bool) -> None:
+        self.world.refusal = (429, {"error": {"code": "global/too-many-requests", "message": "slow down"}}) if is_refused else None
+
     def held(self) -> dict[str, int]:
         counts: dict[str, int] = {}
         for one in self.world.held():

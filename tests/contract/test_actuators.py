@@ -13,7 +13,7 @@ from actuators.wrappers import DryRun
 from controlplane.contracts.errors import SupplierError
 from controlplane.sim.cloud_config import OfferWorld
 from controlplane.sim.invariants import orphans
-from tests.contract.actuator_rigs import LAG_SECONDS, LEAD_SECONDS, RIGS, SUPPLIER_RIGS, Rig, RigMaker, SimulatedRig, offer_with
+from tests.contract.actuator_rigs import LAG_SECONDS, LEAD_SECONDS, RIGS, SUPPLIER_RIGS, Refusing, Rig, RigMaker, SimulatedRig, offer_with
 from tests.kube.rig import KubernetesRig
 
 FLEET = "r1"
@@ -231,6 +231,24 @@ async def test_a_purchase_of_unknown_outcome_is_settled_without_buying_again(buy
     assert sum(rig.held().values()) == 3
     assert rig.purchases() == 1
     assert not (await rig.actuator().observe(FLEET, rig.offer)).unavailable
+
+
+async def test_a_refusal_of_the_second_asking_says_nothing_of_the_first(buyer_of: RigMaker) -> None:
+    rig = buyer_of()
+    assert isinstance(rig, Refusing)
+    rig.lose_purchase_replies(True)
+    await rig.actuator().apply(FLEET, rig.offer, 3)
+    rig.lose_purchase_replies(False)
+    rig.refuse_purchases(True)
+    result = await rig.actuator().apply(FLEET, rig.offer, 3)
+    assert not (isinstance(result, Failed) and result.unavailable), "the first asking may have bought: no other offer should be tried"
+    assert sum(await counted(rig)) == 3
+    rig.refuse_purchases(False)
+    for _ in range(6):
+        await rig.actuator().apply(FLEET, rig.offer, 3)
+        rig.advance(LAG_SECONDS)
+    assert sum(rig.held().values()) == 3
+    assert rig.purchases() == 1
 
 
 async def test_an_unknown_outcome_that_is_no_longer_wanted_is_not_asked_for_again(buyer_of: RigMaker) -> None:
