@@ -5,11 +5,11 @@ policy's counts; a quota that may not be read is left out too, and the purchase 
 https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from actuators.aws_api import AwsApi
-from controlplane.contracts.errors import AccessRefused, SupplierError, SupplierUnavailable, Throttled
+from controlplane.contracts.errors import SupplierError, SupplierUnavailable, Throttled
 from controlplane.contracts.events import Quote
 from controlplane.contracts.fleet import Offer
 from controlplane.contracts.units import from_unix
@@ -18,6 +18,8 @@ PRICE_SECONDS = 60.0
 QUOTA_SECONDS = 120.0
 QUOTE_LIFE_SECONDS = 600.0
 LINUX = "Linux/UNIX"
+# A value and when it was read, unix seconds.
+Read = tuple[float, float | None]
 ALIVE = {"Name": "instance-state-name", "Values": ["pending", "running"]}
 # Families that share one quota of vCPUs: (on demand, spot).
 QUOTA_CODES: Mapping[str, tuple[str, str]] = {
@@ -44,52 +46,58 @@ class AwsQuotes:
         self._api, self._clock = api, clock
         self._types: tuple[str, ...] = tuple(options["instance_types"])
         self._spot = options["purchase"] == "spot"
-        self._usd: tuple[float, float | None] | None = None
-        self._room: tuple[float, int | None] | None = None
+        self._usd: Read | None = None
+        self._room: Read | None = None
 
     async def quote(self, offer: Offer) -> Quote | None:
-        """Return price and room, None where neither is known."""
+        """Return price and room, None where neither is known. What cannot be read now keeps its last value until that has expired."""
         now = self._clock()
-        usd = await self._usd_per_machine_hour(now) if self._spot else None
-        machines = await self._machines_left(now)
+        if self._spot and self._is_due(self._usd, now, PRICE_SECONDS):
+            self._usd = await self._read(self._read_usd(now), self._usd, now)
+        if self._is_due(self._room, now, QUOTA_SECONDS):
+            self._room = await self._read(self._read_room(), self._room, now)
+        known = [read for read in (self._usd, self._room) if read is not None and now - read[0] < QUOTE_LIFE_SECONDS]
+        usd = self._usd[1] if self._usd in known and self._usd is not None else None
+        machines = self._room[1] if self._room in known and self._room is not None else None
         if usd is None and machines is None:
             return None
         return Quote(
             time=from_unix(now),
             offer=offer.name,
             usd_per_replica_hour=None if usd is None else usd / offer.replicas_per_lot,
-            stock_replicas=None if machines is None else machines * offer.replicas_per_lot,
-            expires=from_unix(now + QUOTE_LIFE_SECONDS),
+            stock_replicas=None if machines is None else int(machines) * offer.replicas_per_lot,
+            expires=from_unix(min(read[0] for read in known) + QUOTE_LIFE_SECONDS),
         )
 
-    async def _usd_per_machine_hour(self, now: float) -> float | None:
-        """Return the price of the dearest pool that the fleet may land in, so that a budget counts no less than what is paid."""
-        if self._usd is None or now - self._usd[0] > PRICE_SECONDS:
-            history = await self._api.pages(
-                "ec2",
-                "describe_spot_price_history",
-                "SpotPriceHistory",
-                InstanceTypes=list(self._types),
-                ProductDescriptions=[LINUX],
-                StartTime=from_unix(now),
-                EndTime=from_unix(now),
-            )
-            newest: dict[tuple[str, str], tuple[Any, float]] = {}
-            for entry in history:
-                pool = (entry["InstanceType"], entry["AvailabilityZone"])
-                newest[pool] = max(newest.get(pool, (entry["Timestamp"], 0.0)), (entry["Timestamp"], float(entry["SpotPrice"])))
-            self._usd = (now, max((usd for _, usd in newest.values()), default=None))
-        return self._usd[1]
+    @staticmethod
+    def _is_due(read: Read | None, now: float, seconds: float) -> bool:
+        return read is None or now - read[0] > seconds
 
-    async def _machines_left(self, now: float) -> int | None:
-        if self._room is None or now - self._room[0] > QUOTA_SECONDS:
-            try:
-                self._room = (now, await self._read_room())
-            except (Throttled, SupplierUnavailable):
-                raise
-            except (AccessRefused, SupplierError):
-                self._room = (now, None)
-        return self._room[1]
+    async def _read(self, question: Awaitable[float | None], last: Read | None, now: float) -> Read | None:
+        """Return a new value with its time, the last one while AWS does not answer, nothing where it may not be read."""
+        try:
+            return now, await question
+        except (Throttled, SupplierUnavailable):
+            return last
+        except SupplierError:
+            return now, None
+
+    async def _read_usd(self, now: float) -> float | None:
+        """Return the price of the dearest pool that the fleet may land in, so that a budget counts no less than what is paid."""
+        history = await self._api.pages(
+            "ec2",
+            "describe_spot_price_history",
+            "SpotPriceHistory",
+            InstanceTypes=list(self._types),
+            ProductDescriptions=[LINUX],
+            StartTime=from_unix(now),
+            EndTime=from_unix(now),
+        )
+        newest: dict[tuple[str, str], tuple[Any, float]] = {}
+        for entry in history:
+            pool = (entry["InstanceType"], entry["AvailabilityZone"])
+            newest[pool] = max(newest.get(pool, (entry["Timestamp"], 0.0)), (entry["Timestamp"], float(entry["SpotPrice"])))
+        return max((usd for _, usd in newest.values()), default=None)
 
     async def _read_room(self) -> int | None:
         """Return how many machines of the largest type fit into what is left of the quota, None for a family without one of its own."""
