@@ -31,7 +31,7 @@ from actuators.kubernetes.notices import Notices
 from actuators.kubernetes.options import Target, target_of
 from actuators.kubernetes.pods import Pod, PodState
 from actuators.kubernetes.scaling import Scaling
-from actuators.kubernetes.shrink import leaving
+from actuators.kubernetes.shrink import dropped, goes_by_ordinal, leaving
 from actuators.kubernetes.status import Census, census, census_of_status, pool_status
 from actuators.kubernetes.workloads import Workload, contest
 from controlplane.contracts.errors import SupplierError
@@ -154,9 +154,12 @@ class KubernetesActuator:
             if wanted >= sight.asked:
                 return Skipped(short)
         pods = await with_in_flight(sight.pods, sight.target.metrics_port)
-        # What has no pod yet goes without one.
-        count = max(sum(pod.is_counted for pod in pods) - wanted, 0)
-        going = leaving(pods, count, await self._held(sight))
+        if goes_by_ordinal(pods):
+            going = dropped(pods, sight.workload.first_ordinal + wanted)
+        else:
+            # What has no pod yet goes without one.
+            count = max(sum(pod.is_counted for pod in pods) - wanted, 0)
+            going = leaving(pods, count, await self._held(sight))
         waits = await self._drain.begin(going, sight.target)
         if waits:
             return Skipped(waits)

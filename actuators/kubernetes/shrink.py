@@ -1,9 +1,11 @@
 """Which replicas go when a workload shrinks, so that it costs least: what does not serve, then whole nodes, the idle, the young.
 
 Pure. Owns the order and the deletion costs that make a ReplicaSet follow it; `actuator` writes them before it lowers the number.
-Only a ReplicaSet asks for costs (since Kubernetes 1.22): a StatefulSet and a LeaderWorkerSet always drop the highest ordinal.
+Only a ReplicaSet asks for costs (since Kubernetes 1.22): a StatefulSet and a LeaderWorkerSet always drop the highest ordinal, whatever
+it is busy with, so that it is the highest that are waited for.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +15,7 @@ from actuators.kubernetes.pods import Pod, PodState
 IDLE = {PodState.FAILED: 0, PodState.UNSCHEDULABLE: 1, PodState.WAITING: 2, PodState.STARTING: 3, PodState.READY: 4}
 # A pod without the annotation costs 0: those that go must cost less, and are told apart from what a person may have set.
 CHEAPEST = -10_000
+GROUP_INDEX = "leaderworkerset.sigs.k8s.io/group-index"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +40,39 @@ def leaving(pods: Sequence[Pod], count: int, gpus_held_on: Mapping[str, int]) ->
     counted = sorted((pod for pod in pods if pod.is_counted), key=_by_cost)
     chosen = [pod for pod in counted if pod.state is not PodState.READY][:count]
     ready = [pod for pod in counted if pod.state is PodState.READY]
-    chosen += _by_node(ready, count - len(chosen), gpus_held_on)
+    # Whoever began to drain goes on, whatever the others are busy with now: a choice that changes at every look ends no drain.
+    begun = [pod for pod in ready if pod.draining_since_unix is not None][: max(count - len(chosen), 0)]
+    held = Counter(gpus_held_on)
+    for pod in begun:
+        held[pod.node] -= pod.gpus
+    chosen += begun
+    chosen += _by_node([pod for pod in ready if pod not in begun], count - len(chosen), held)
     if not all(pod.owner_kind == "ReplicaSet" for pod in counted):
         return Leaving(tuple(chosen), {})
     costs: dict[str, int | None] = {}
     for rank, pod in enumerate(chosen):
-        if pod.deletion_cost != CHEAPEST + rank:
+        if not is_ours(pod.deletion_cost):
             costs[pod.name] = CHEAPEST + rank
     names = {pod.name for pod in chosen}
     stale = [pod for pod in counted if pod.name not in names and is_ours(pod.deletion_cost)]
     return Leaving(tuple(chosen), costs | {pod.name: None for pod in stale})
+
+
+def dropped(pods: Sequence[Pod], first_gone: int) -> Leaving:
+    """Return the replicas of a StatefulSet or a LeaderWorkerSet that go: those from the ordinal `first_gone` on, the highest first."""
+    numbered = [(ordinal, pod) for pod in pods if pod.is_counted and (ordinal := ordinal_of(pod)) is not None]
+    return Leaving(tuple(pod for ordinal, pod in sorted(numbered, key=lambda each: -each[0]) if ordinal >= first_gone), {})
+
+
+def goes_by_ordinal(pods: Sequence[Pod]) -> bool:
+    """Return whether these replicas' controller drops the highest ordinal: it is no ReplicaSet, and all of them have one."""
+    return bool(pods) and all(pod.owner_kind != "ReplicaSet" and ordinal_of(pod) is not None for pod in pods)
+
+
+def ordinal_of(pod: Pod) -> int | None:
+    """Return the number of a LeaderWorkerSet's group, else that at the end of the pod's name, 12 of `r1-12`; None without one."""
+    last = pod.labels.get(GROUP_INDEX) or pod.name.rpartition("-")[2]
+    return int(last) if last.isdecimal() else None
 
 
 def is_ours(cost: int | None) -> bool:

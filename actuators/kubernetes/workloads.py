@@ -37,7 +37,7 @@ class Workload:
     """What is kept of a scaled object. `owners` are the field managers of its replicas, newest first; `controller` owns the object.
 
     `gpus` are those of one replica's pod, None where the kind keeps its template elsewhere; `node_labels` is the template's selector.
-    `ready_replicas` is the status's word, None without one.
+    `ready_replicas` is the status's word, None without one; `first_ordinal` is where a StatefulSet begins to count.
     """
 
     uid: str
@@ -51,6 +51,7 @@ class Workload:
     node_labels: Mapping[str, str] | None = None
     tolerations: tuple[Mapping[str, Any], ...] = ()
     ready_replicas: int | None = None
+    first_ordinal: int = 0
 
     @property
     def keys(self) -> frozenset[str]:
@@ -92,6 +93,7 @@ def parse_workload(raw: Mapping[str, Any]) -> Workload:
         node_labels=pod.get("nodeSelector") if template else None,
         tolerations=tuple(pod.get("tolerations") or ()),
         ready_replicas=int(ready) if ready is not None else None,
+        first_ordinal=int((spec.get("ordinals") or {}).get("start") or 0),
     )
 
 

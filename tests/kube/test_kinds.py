@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from actuators.api import Applied, Failed, Skipped
+from actuators.kubernetes.pods import DRAINING_SINCE
 from controlplane.contracts.fleet import Offer
 from tests.kube.conftest import FLEET, Scene, eventually
 from tests.kube.control_plane import ControlPlane
@@ -60,6 +61,38 @@ async def test_a_stateful_set_is_scaled_and_observed(scene: Scene) -> None:
     assert await scene.subject.apply(FLEET, offer, 1) == Applied(-2)
     assert await eventually(observed, lambda seen: seen == (1, 0)) == (1, 0)
     scene.plane.call("DELETE", f"/apis/apps/v1/namespaces/{scene.namespace}/statefulsets/st")
+
+
+async def test_of_a_stateful_set_the_highest_ordinal_is_waited_for(scene: Scene) -> None:
+    offer = of_kind(scene, "StatefulSet", "st")
+    offer = replace(offer, actuator_options={**offer.actuator_options, "drain_grace_seconds": 60.0})
+    path = f"/apis/apps/v1/namespaces/{scene.namespace}/statefulsets"
+    scene.plane.call("POST", path, stateful_set(scene.namespace, "st"))
+    await scene.subject.apply(FLEET, offer, 3)
+    scene.kubelets.lead_seconds = 0.0
+
+    async def ready() -> int:
+        scene.kubelets.step()
+        return (await scene.subject.observe(FLEET, offer)).ready
+
+    assert await eventually(ready, lambda count: count == 3) == 3
+    scene.annotate("st-2", in_flight_requests="5")
+
+    async def seen() -> float:
+        return sum(pod.in_flight for pod in (await scene.cluster.pods(scene.namespace)).find(scene.namespace))
+
+    assert await eventually(seen, bool) == 5.0
+
+    async def shrunk() -> object:
+        return await scene.subject.apply(FLEET, offer, 2)
+
+    result = await shrunk()
+    assert isinstance(result, Skipped), "two idle ones are there, but it is not they who would go"
+    marked = [pod["metadata"]["name"] for pod in scene.kubelets.pods() if DRAINING_SINCE in pod["metadata"].get("annotations", {})]
+    assert marked == ["st-2"]
+    scene.annotate("st-2", in_flight_requests="0")
+    assert await eventually(shrunk, lambda result: isinstance(result, Applied)) == Applied(-1)
+    scene.plane.call("DELETE", f"{path}/st")
 
 
 async def test_what_another_object_controls_is_left_to_it(scene: Scene) -> None:

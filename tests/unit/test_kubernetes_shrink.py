@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from actuators.kubernetes.actuator import in_lots
 from actuators.kubernetes.options import target_of
 from actuators.kubernetes.pods import Pod, PodState
-from actuators.kubernetes.shrink import CHEAPEST, is_ours, leaving
+from actuators.kubernetes.shrink import CHEAPEST, GROUP_INDEX, Leaving, dropped, goes_by_ordinal, is_ours, leaving
 from actuators.kubernetes.status import census, census_of_status, pool_status
 from controlplane.contracts.fleet import Offer, Tier
 
 
 def pod(name: str, state: PodState = PodState.READY, node: str = "n", **more: Any) -> Pod:
-    fields = {"created_unix": 0.0, "gpus": 4, "owner_kind": "ReplicaSet", **more}
-    return Pod(name, "s", name, {}, state, "", node=node if state is not PodState.UNSCHEDULABLE else "", **fields)
+    fields = {"labels": {}, "created_unix": 0.0, "gpus": 4, "owner_kind": "ReplicaSet", **more}
+    return Pod(name, "s", name, state=state, reason="", node=node if state is not PodState.UNSCHEDULABLE else "", **fields)
 
 
 def names(pods: list[Pod], count: int, held: dict[str, int] | None = None) -> list[str]:
@@ -61,8 +61,31 @@ def test_costs_are_written_once_and_taken_back_from_those_that_stay() -> None:
     assert not is_ours(None)
 
 
-def test_a_stateful_set_chooses_for_itself() -> None:
-    assert leaving([pod("r-0", owner_kind="StatefulSet"), pod("r-1", owner_kind="StatefulSet")], 1, {}).costs == {}
+def test_a_stateful_set_drops_the_highest_ordinal_however_busy_it_is() -> None:
+    numbered = [pod(f"r-{number}", owner_kind="StatefulSet", in_flight=float(number)) for number in (9, 0, 11, 10)]
+    assert goes_by_ordinal(numbered)
+    going = dropped(numbered, 10)
+    assert [each.name for each in going.pods] == ["r-11", "r-10"]
+    assert (going.in_flight, going.costs) == (21.0, {})
+    assert [each.name for each in dropped([*numbered[:1], pod("r-2", PodState.DRAINING)], 1).pods] == ["r-9"]
+
+
+def test_a_leader_worker_set_drops_its_highest_group() -> None:
+    groups = [pod(f"big-{group}", labels={GROUP_INDEX: str(group)}, owner_kind="StatefulSet") for group in range(3)]
+    assert [each.name for each in dropped(groups, 2).pods] == ["big-2"]
+
+
+def test_what_has_no_ordinal_goes_by_cost_and_only_a_replica_set_is_told_so() -> None:
+    assert not goes_by_ordinal([pod("r1-5f4-abcde")])
+    assert not goes_by_ordinal([pod("x-abcde", owner_kind="CloneSet")])
+    assert leaving([pod("x-abcde", owner_kind="CloneSet")], 1, {}).costs == {}
+
+
+def test_who_began_to_drain_goes_on_whoever_is_busy_now_and_is_marked_once() -> None:
+    begun = pod("begun", draining_since_unix=5.0, deletion_cost=CHEAPEST + 3, in_flight=9.0, node="a")
+    pods = [pod("idle", node="b"), begun, pod("calm", node="b", in_flight=1.0)]
+    assert leaving(pods, 1, {"a": 8, "b": 8}) == Leaving((begun,), {}), "no new victim, and no annotation to write"
+    assert names(pods, 2, {"a": 8, "b": 8}) == ["begun", "idle"]
 
 
 @given(
