@@ -6,7 +6,7 @@ It reads the compiled fleet, so that prices and capacities are per unit of work.
 
 from collections.abc import Iterator
 
-from controlplane.contracts.fleet import Drain, Fleet, Mode, Offer, Tier
+from controlplane.contracts.fleet import Drain, Fleet, Mode, Offer, StepKind, Tier
 from controlplane.contracts.units import MILLION, SECONDS_PER_HOUR, format_duration
 from policies.compile import offer_blocks
 from policies.problems import Finding, Path, Severity
@@ -22,6 +22,7 @@ def advise(policy: FleetPolicy, fleet: Fleet) -> list[Finding]:
     found = [
         *_about_times(policy, fleet, paths),
         *_about_budget(fleet),
+        *_about_pace(fleet),
         *_about_prices(fleet, paths),
         *_about_the_rest(policy, fleet, paths),
     ]
@@ -62,6 +63,18 @@ def _about_times(policy: FleetPolicy, fleet: Fleet, paths: dict[str, Path]) -> I
         message = f"{shorter}: one late sample would stop the fleet from shrinking; use {format_duration(4 * fleet.tick_seconds)} or more"
         stated = "stale_after_seconds" in spec.guard.model_fields_set
         yield ("spec", "guard", "staleAfter") if stated else ("spec", "tick"), message
+
+
+def _about_pace(fleet: Fleet) -> Iterator[tuple[Path, str]]:
+    budget = fleet.behavior.scale_down.budget
+    if budget is None or budget.kind is not StepKind.REPLICAS:
+        return
+    larger = [offer for offer in fleet.offers if offer.replicas_per_lot > budget.value]
+    if larger:
+        lot = max(offer.replicas_per_lot for offer in larger)
+        names = ", ".join(offer.name for offer in larger)
+        message = f"is below a lot of {names}: one goes all the same, alone in its period and beyond the budget; use {lot} or more"
+        yield ("spec", "behavior", "scaleDown", "budget", "value"), message
 
 
 def _about_budget(fleet: Fleet) -> Iterator[tuple[Path, str]]:

@@ -92,6 +92,22 @@ def cut(targets: Targets, offers: Sequence[OfferView], most: int) -> Targets:
     return result
 
 
+def move_less(targets: Targets, held: Targets, offers: Sequence[OfferView], excess: int, sign: int) -> Targets:
+    """Add (sign +1) or take away (-1) `excess` replicas fewer, beginning with the cheapest that come and the dearest that go.
+
+    Whole lots move; one that does not fit into what may move leaves it to a smaller one.
+    """
+    result = dict(targets)
+    left = sum(max(sign * (target - held[name]), 0) for name, target in targets.items()) - excess
+    for seen in by_price(offers)[::sign]:
+        name = seen.offer.name
+        moving = max(sign * (result[name] - held[name]), 0)
+        back = min(lots_up(max(moving - left, 0), seen.offer), moving)
+        result[name] -= sign * back
+        left -= moving - back
+    return result
+
+
 def most_of(seen: OfferView) -> int:
     """Return the largest target an offer can have now, in whole lots: its limit, its stock, nothing new where it refuses or has no price.
 

@@ -9,7 +9,7 @@ from math import ceil, floor
 
 from controlplane.contracts.events import Reason
 from controlplane.contracts.fleet import Direction, Select, StepKind
-from policies.moves import ask_less, by_price, held_of, keep_more, lots_down, lots_up, total
+from policies.moves import ask_less, held_of, keep_more, lots_down, lots_up, move_less, total
 from policies.view import Change, Cohort, Extent, Memory, OfferView, Staged, Targets, View
 
 NO_LIMIT = 10**9
@@ -98,17 +98,21 @@ def limit_steps(targets: Targets, view: View, memory: Memory) -> Staged:
         last = sum(max(memory.targets.get(seen.offer.name, 0), _within_limit(seen)) for seen in view.offers)
         going = sum(max(_within_limit(seen) - memory.targets.get(seen.offer.name, seen.held), 0) for seen in view.offers)
         last -= min(going, sum(change.removed for change in memory.changes))
-        most = _furthest(behavior.scale_up, now, last, memory.changes, +1, _smallest_lot(view.offers))
-        if wanted > most:
-            return ask_less(targets, view.offers, max(most, have)), (Reason.STEP_LIMITED,)
+        held, (whole, _) = held_of(view.offers), round_to_lots(targets, view)
+        most = _furthest(behavior.scale_up, now, last, memory.changes, +1, _smallest_lot(whole, held, view.offers, +1))
+        excess = total(whole) - max(most, have)
+        if excess > 0:
+            return move_less(whole, held, view.offers, excess, +1), (Reason.STEP_LIMITED,)
     if wanted < have and _limits(behavior.scale_down):
         last = sum(min(memory.targets.get(seen.offer.name, seen.held), _within_limit(seen)) for seen in view.offers)
         last = last if any(change.removed for change in memory.changes) else have
         coming = sum(max(memory.targets.get(seen.offer.name, 0) - _within_limit(seen), 0) for seen in view.offers)
         last += min(coming, sum(change.added for change in memory.changes))
-        least = _furthest(behavior.scale_down, now, last, memory.changes, -1, _smallest_lot(view.offers))
-        if wanted < least:
-            return keep_more(targets, view.offers, least), (Reason.STEP_LIMITED,)
+        held, (whole, _) = held_of(view.offers), round_to_lots(targets, view)
+        least = _furthest(behavior.scale_down, now, last, memory.changes, -1, _smallest_lot(whole, held, view.offers, -1))
+        excess = least - total(whole)
+        if excess > 0:
+            return move_less(whole, held, view.offers, excess, -1), (Reason.STEP_LIMITED,)
     return targets, ()
 
 
@@ -116,28 +120,21 @@ def limit_removals(targets: Targets, view: View, memory: Memory) -> Staged:
     """Take no more replicas away in a period than the fleet's scale-down budget, whatever offer they are of and whatever replaces them.
 
     Steps count the change of the total, which a move from one offer to another leaves as it is; this counts every replica that goes.
-    One lot may go where none went in the period.
+    One lot may go where none went in the period: the smallest of those that are to go.
     """
     budget = view.fleet.behavior.scale_down.budget
     if budget is None:
         return targets, ()
     held = {seen.offer.name: min(memory.targets.get(seen.offer.name, seen.held), _within_limit(seen)) for seen in view.offers}
-    going = sum(max(held[name] - target, 0) for name, target in targets.items())
+    whole, _ = round_to_lots(targets, view)
+    going = sum(max(held[name] - target, 0) for name, target in whole.items())
     gone = sum(change.removed for change in memory.changes if view.now_unix - change.last_unix < budget.period_seconds)
     most = budget.value if budget.kind is StepKind.REPLICAS else floor((total(held) + gone) * budget.value / 100.0)
-    most = max(most, _smallest_lot(view.offers)) if gone == 0 else most
+    most = max(most, _smallest_lot(whole, held, view.offers, -1)) if gone == 0 else most
     excess = going - max(most - gone, 0)
     if going == 0 or excess <= 0:
         return targets, ()
-    result = dict(targets)
-    for seen in by_price(view.offers):
-        name = seen.offer.name
-        back = max(min(lots_up(excess, seen.offer), held[name] - result[name]), 0)
-        result[name] += back
-        excess -= back
-        if excess <= 0:
-            break
-    return result, (Reason.REMOVALS_LIMITED,)
+    return move_less(whole, held, view.offers, excess, -1), (Reason.REMOVALS_LIMITED,)
 
 
 def _within_limit(seen: OfferView) -> int:
@@ -149,8 +146,10 @@ def _limits(side: Direction) -> bool:
     return bool(side.steps) or side.select is Select.DISABLED
 
 
-def _smallest_lot(offers: Iterable[OfferView]) -> int:
-    return min((seen.offer.replicas_per_lot for seen in offers), default=1)
+def _smallest_lot(targets: Targets, held: Targets, offers: Iterable[OfferView], sign: int) -> int:
+    """Return the smallest lot of the offers that are to grow (sign +1) or shrink (-1): another's says nothing of what may move."""
+    moving = (seen.offer for seen in offers if sign * (targets[seen.offer.name] - held[seen.offer.name]) > 0)
+    return min((offer.replicas_per_lot for offer in moving), default=1)
 
 
 def _furthest(side: Direction, now: float, current: int, changes: Sequence[Change], sign: int, lot: int) -> int:
