@@ -39,8 +39,9 @@ class Readiness:
 class ReadinessProbe:
     """Asks machines at `url`, in which {ip} and {id} stand for the machine's. Without a url the supplier's word is enough.
 
-    `within_seconds` after its request a machine that never served has failed. One that has served keeps counting: whether it is
-    healthy now is its gateway's business.
+    `within_seconds` after its request a machine that never served has failed, but not before this probe has asked for as long: after a
+    restart nobody knows what served, and one missed answer must not give a fleet back. One that has served keeps counting: whether
+    it is healthy now is its gateway's business.
     """
 
     def __init__(self, url: str | None, within_seconds: float, client: httpx.AsyncClient | None = None) -> None:
@@ -48,10 +49,12 @@ class ReadinessProbe:
         self._url, self._within_seconds = url, within_seconds
         self._client = client or httpx.AsyncClient(timeout=PROBE_SECONDS, trust_env=False)
         self._since: dict[str, float | None] = {}
+        self._asking_unix: float | None = None
         self._room = asyncio.Semaphore(PROBES_AT_ONCE)
 
     async def ask(self, machines: Sequence[Machine], now_unix: float) -> Mapping[str, Readiness]:
         """Return where each machine is. Machines that are no longer asked about are forgotten."""
+        self._asking_unix = now_unix if self._asking_unix is None else self._asking_unix
         self._since = {machine.id: self._since[machine.id] for machine in machines if machine.id in self._since}
         answers = await asyncio.gather(*(self._one(machine, now_unix) for machine in machines))
         return {machine.id: answer for machine, answer in zip(machines, answers, strict=True)}
@@ -63,7 +66,7 @@ class ReadinessProbe:
             await self._probe(machine, now_unix)
         if machine.id in self._since:
             return Readiness(HoldingState.READY, self._since[machine.id])
-        late = now_unix - machine.requested_unix > self._within_seconds
+        late = now_unix - max(machine.requested_unix, self._asking_unix or now_unix) > self._within_seconds
         return Readiness(HoldingState.FAILED if late else HoldingState.PENDING)
 
     async def _probe(self, machine: Machine, now_unix: float) -> None:

@@ -85,7 +85,7 @@ class FileIntentStore:
 
 
 class Wire(httpx.AsyncBaseTransport):
-    """A transport that counts requests, and can be cut before a request arrives or after it was served, or refuse a method with a 429."""
+    """A transport that counts requests, and can be cut before a request arrives or after it was served, or refuse a method with a 403."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
         self._inner = inner
@@ -100,7 +100,7 @@ class Wire(httpx.AsyncBaseTransport):
         if self.is_cut:
             raise httpx.ConnectError("the wire is cut", request=request)
         if request.method == self.refuses:
-            return httpx.Response(429, json={"error": "asked too often"}, request=request)
+            return httpx.Response(403, json={"error": "the quota is used up"}, request=request)
         response = await self._inner.handle_async_request(request)
         if request.method == self.crash_after:
             raise Crash(f"after {request.method}")

@@ -73,7 +73,7 @@ class Refusing(Protocol):
     """A rig whose supplier can refuse to sell, whatever it sold before."""
 
     def refuse_purchases(self, is_refused: bool) -> None:
-        """Let every purchase be answered with "asked too often", those under a token that it knows too."""
+        """Let every purchase be refused, those under a token that it knows too."""
         ...
 
 

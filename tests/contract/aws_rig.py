@@ -15,6 +15,7 @@ from tests.fakes import MemoryIntentStore
 
 LEAD_SECONDS = 480.0
 LAG_SECONDS = 60.0
+WITHIN_SECONDS = LEAD_SECONDS + 20.0
 
 
 def options_with(world: AwsWorld, **options: Any) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def options_with(world: AwsWorld, **options: Any) -> dict[str, Any]:
         "launch_template": TEMPLATE,
         "launch_template_version": "$Default",
         "subnet_ids": [],
-        "readiness": {"url": f"{world.url}/ready/{{id}}", "within_seconds": LEAD_SECONDS + 20.0},
+        "readiness": {"url": f"{world.url}/ready/{{id}}", "within_seconds": WITHIN_SECONDS},
     }
     return {**plain, **options}
 

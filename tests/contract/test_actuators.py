@@ -273,10 +273,12 @@ async def test_a_lagging_listing_never_buys_twice(buyer_of: RigMaker) -> None:
 
 async def test_replicas_that_failed_to_start_are_given_back_and_replaced(buyer_of: RigMaker) -> None:
     rig = buyer_of(start_failure_share=1.0)
-    await rig.actuator().apply(FLEET, rig.offer, 2)
+    actuator = rig.actuator()
+    await actuator.apply(FLEET, rig.offer, 2)
     rig.advance(LEAD_SECONDS + LAG_SECONDS)
-    assert await counted(rig) == (0, 0)
-    await rig.actuator().apply(FLEET, rig.offer, 2)
+    status = await actuator.observe(FLEET, rig.offer)
+    assert (status.ready, status.pending) == (0, 0)
+    await actuator.apply(FLEET, rig.offer, 2)
     assert rig.held() == {"pending": 2}
     assert rig.purchases() == 2
 

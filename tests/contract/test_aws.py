@@ -18,7 +18,7 @@ from actuators.readiness import ReadinessProbe
 from controlplane.contracts.errors import AccessRefused, SupplierUnavailable
 from tests.contract import aws_buyer
 from tests.contract.actuator_rigs import LAG_SECONDS, LEAD_SECONDS, offer_with
-from tests.contract.aws_rig import AwsRig, options_with
+from tests.contract.aws_rig import WITHIN_SECONDS, AwsRig, options_with
 from tests.contract.aws_world import INSTANCE_TYPE, VCPUS, AwsWorld
 from tests.fakes import FileIntentStore
 
@@ -143,8 +143,26 @@ async def test_a_machine_that_never_serves_is_given_back_and_one_that_served_kee
     assert (await actuator.observe(FLEET, rig.offer)).ready == 1
     rig.world.starts = False
     assert (await actuator.observe(FLEET, rig.offer)).ready == 1
-    assert isinstance(await rig.actuator().apply(FLEET, rig.offer, 1), Applied)
+    assert len(rig.world.instances()) == 1
+    restarted = rig.actuator()
+    assert (await restarted.observe(FLEET, rig.offer)).pending == 1
+    assert isinstance(await restarted.apply(FLEET, rig.offer, 1), Skipped), "it may have served before the restart: nothing goes back yet"
+    rig.advance(WITHIN_SECONDS + 1)
+    assert isinstance(await restarted.apply(FLEET, rig.offer, 1), Applied)
     assert rig.held() == {"pending": 1}
+
+
+async def test_a_restart_in_a_moment_without_answers_gives_nothing_back() -> None:
+    rig = AwsRig(offer_with())
+    await rig.actuator().apply(FLEET, rig.offer, 3)
+    rig.advance(LEAD_SECONDS + LAG_SECONDS)
+    restarted = rig.actuator()
+    rig.world.starts = False
+    await restarted.apply(FLEET, rig.offer, 3)
+    rig.world.starts = True
+    await restarted.apply(FLEET, rig.offer, 3)
+    assert rig.held() == {"ready": 3}
+    assert "TerminateInstances" not in rig.world.calls
 
 
 async def test_instances_of_nobody_or_of_another_offer_are_left_alone() -> None:
