@@ -121,8 +121,10 @@ class KubernetesActuator:
             return Failed(f"{sight.target} is controlled by {sight.workload.controller}: scale that instead", retryable=False)
         if sight.asked - sight.counted.stuck <= target < sight.asked:
             # The planner counts what is placed, and may have counted before another was lost: nothing that serves is too much.
+            await self._stay(sight, sight.asked)
             return Skipped(f"{sight.counted.stuck} that cannot serve now stay asked for: {'; '.join(sight.counted.reasons)}")
         if wanted == sight.asked:
+            await self._stay(sight, sight.asked)
             missing = f"{abs(target - wanted)} are less than a lot of {offer.replicas_per_lot}" if target != wanted else "already there"
             return Skipped(missing)
         if sight.contested and (refusal := self._contest(fleet, offer, sight)):
@@ -139,7 +141,14 @@ class KubernetesActuator:
             if room <= 0:
                 return Failed(short, retryable=False, unavailable=True)
             wanted, reason = sight.asked + room, "; ".join(filter(None, (reason, short)))
-        return await self._write(fleet, offer, sight, wanted, reason)
+        applied = await self._write(fleet, offer, sight, wanted, reason)
+        await self._stay(sight, wanted)
+        return applied
+
+    async def _stay(self, sight: Sight, wanted: int) -> None:
+        """Let nobody be marked as leaving where nobody leaves; while more are there than wanted their controller reads the marks yet."""
+        if sum(pod.is_counted for pod in sight.pods) <= wanted:
+            await self._drain.call_off(sight.pods, sight.target)
 
     async def _shrink(self, fleet: str, offer: Offer, sight: Sight, wanted: int) -> Result:
         lot, reason = offer.replicas_per_lot, _contested(sight)
@@ -152,6 +161,7 @@ class KubernetesActuator:
             short = f"{kept} kept for now: PodDisruptionBudget {budget} lets {most} go"
             wanted, reason = wanted + kept, "; ".join(filter(None, (reason, short)))
             if wanted >= sight.asked:
+                await self._stay(sight, sight.asked)
                 return Skipped(short)
         pods = await with_in_flight(sight.pods, sight.target.metrics_port)
         if goes_by_ordinal(pods):
@@ -160,7 +170,7 @@ class KubernetesActuator:
             # What has no pod yet goes without one.
             count = max(sum(pod.is_counted for pod in pods) - wanted, 0)
             going = leaving(pods, count, await self._held(sight))
-        waits = await self._drain.begin(going, sight.target)
+        waits = await self._drain.begin(going, pods, sight.target)
         if waits:
             return Skipped(waits)
         return await self._write(fleet, offer, sight, wanted, reason)

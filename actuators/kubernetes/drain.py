@@ -6,7 +6,7 @@ and its own termination grace is all it has.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -14,7 +14,8 @@ from actuators.kubernetes.api_server import MERGE, PODS, ApiServer
 from actuators.kubernetes.errors import Forbidden, NotFound
 from actuators.kubernetes.options import Target
 from actuators.kubernetes.pods import DELETION_COST, DRAINING_SINCE, Pod
-from actuators.kubernetes.shrink import Leaving
+from actuators.kubernetes.shrink import Leaving, is_ours
+from controlplane.contracts.errors import SupplierError
 
 log = structlog.get_logger(__name__)
 
@@ -26,8 +27,8 @@ class Drain:
         self._server, self._clock = server, clock
         self._said_denied = False
 
-    async def begin(self, going: Leaving, target: Target) -> str:
-        """Mark the pods that should go; return what is waited for, "" once they may go."""
+    async def begin(self, going: Leaving, pods: Sequence[Pod], target: Target) -> str:
+        """Mark those of the pods that should go, and those alone; return what is waited for, "" once they may go."""
         now = self._clock()
         waits = going.in_flight > 0 and target.drain_grace_seconds > 0.0
         fresh = {pod.name for pod in going.pods if pod.draining_since_unix is None} if waits else set()
@@ -36,6 +37,10 @@ class Drain:
             notes.setdefault(name, {})[DELETION_COST] = None if cost is None else str(cost)
         for name in fresh:
             notes.setdefault(name, {})[DRAINING_SINCE] = f"{now:.0f}"
+        names = {pod.name for pod in going.pods}
+        for pod in pods:
+            if pod.is_counted and pod.name not in names and pod.draining_since_unix is not None:
+                notes.setdefault(pod.name, {})[DRAINING_SINCE] = None
         await asyncio.gather(*(self._annotate(target.namespace, name, each) for name, each in notes.items()))
         if not waits:
             return ""
@@ -43,6 +48,19 @@ class Drain:
         if left <= 0.0:
             return ""
         return f"draining: {going.in_flight:g} requests in flight on {len(going.pods)} replicas that are to go, for {left:.0f} s at most"
+
+    async def call_off(self, pods: Sequence[Pod], target: Target) -> None:
+        """Take the marks back from all of these: a grace that was begun and called off is not over when it is next needed."""
+        notes: dict[str, dict[str, str | None]] = {}
+        for pod in pods:
+            if pod.is_counted and is_ours(pod.deletion_cost):
+                notes.setdefault(pod.name, {})[DELETION_COST] = None
+            if pod.is_counted and pod.draining_since_unix is not None:
+                notes.setdefault(pod.name, {})[DRAINING_SINCE] = None
+        try:
+            await asyncio.gather(*(self._annotate(target.namespace, name, each) for name, each in notes.items()))
+        except SupplierError as error:
+            log.info("marks stay until the next look", reason=str(error))
 
     async def _annotate(self, namespace: str, name: str, notes: Mapping[str, str | None]) -> None:
         try:

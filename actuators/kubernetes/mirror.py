@@ -191,6 +191,10 @@ class Mirror[T: Kept]:
     def _put(self, kept: T) -> None:
         old = self._objects.get(kept.uid)
         if old == kept:
+            # What does not count when two are compared may have changed: it is kept, and nobody is told.
+            self._objects[kept.uid] = kept
+            for key in kept.keys:
+                self._index[key][kept.uid] = kept
             return
         self.changes += 1
         gone = old.keys - kept.keys if old is not None else ()

@@ -4,7 +4,7 @@ Pure. Owns what is kept of a pod, small enough to keep all pods of a cluster. `s
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -34,7 +34,10 @@ class PodState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """What is kept of a pod. Times are unix seconds; `reason` says why it is in its state; `gpus` are what its containers ask for."""
+    """What is kept of a pod. Times are unix seconds; `reason` says why it is in its state; `gpus` are what its containers ask for.
+
+    Our own marks are no news to anybody, so that they do not count when two are compared.
+    """
 
     uid: str
     namespace: str
@@ -51,8 +54,8 @@ class Pod:
     address: str = ""
     grace_seconds: float = 30.0
     in_flight: float = 0.0
-    deletion_cost: int | None = None
-    draining_since_unix: float | None = None
+    deletion_cost: int | None = field(default=None, compare=False)
+    draining_since_unix: float | None = field(default=None, compare=False)
 
     @property
     def keys(self) -> frozenset[str]:
