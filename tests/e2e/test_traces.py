@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 
+from controlplane.sim.cloud_process import end_running_cloud
 from tests.e2e.programs import Program, eventually
 from tests.e2e.trace_collector import Received, trace_collector
 
@@ -25,6 +27,13 @@ spec:
   guard: {mode: act}
 """
 SENT_TRACE, SENT_SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Where tidegate keeps its data; a cloud that it had to leave behind is ended."""
+    yield tmp_path / "run"
+    end_running_cloud(tmp_path / "run" / "cloud" / "cloud.json")
 
 
 def alert() -> dict[str, object]:
@@ -59,14 +68,16 @@ def ancestors(spans: list[Received], name: str) -> list[str]:
     return names[::-1]
 
 
-async def test_one_trace_leads_from_the_webhook_to_the_purchase_across_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_trace_leads_from_the_webhook_to_the_purchase_across_processes(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text(POLICY)
     with trace_collector() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=here")
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
-        with Program(tmp_path, "up", str(policy), "--folder", str(tmp_path / "run")) as up:
+        with Program(tmp_path, "up", str(policy), "--folder", str(folder)) as up:
             await up.up()
             monkeypatch.setenv("OTEL_SERVICE_NAME", "tidegate-web")
             with Program(tmp_path, "run", "web", str(policy), "--nats", told(up, "nats"), "--listen", "127.0.0.1:0") as web:
@@ -91,11 +102,13 @@ async def test_one_trace_leads_from_the_webhook_to_the_purchase_across_processes
     assert by_name["decide"].resource["service.instance.id"] == "here"
 
 
-async def test_a_collector_that_is_away_holds_up_neither_a_decision_nor_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_collector_that_is_away_holds_up_neither_a_decision_nor_the_end(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text(POLICY)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-    with Program(tmp_path, "up", str(policy), "--folder", str(tmp_path / "run"), "--listen", "127.0.0.1:0") as up:
+    with Program(tmp_path, "up", str(policy), "--folder", str(folder), "--listen", "127.0.0.1:0") as up:
         await up.up()
         async with httpx.AsyncClient(base_url=told(up, "web"), trust_env=False) as client:
             await pools_are_known(client)
