@@ -9,7 +9,7 @@ from nats.aio.client import Client
 from controlplane.bus.publish import Publisher
 from controlplane.clocks import SystemClock
 from controlplane.contracts.errors import SupplierUnavailable
-from controlplane.contracts.events import Decision, Observation, PoolStatus
+from controlplane.contracts.events import Decision, Observation, PoolStatus, Reason
 from controlplane.contracts.fleet import Fleet, Guard, Mode, Slo, Spill, Unit
 from controlplane.contracts.units import from_unix
 from controlplane.services.spiller import Spiller
@@ -33,10 +33,22 @@ class FakeRouter:
         return True
 
 
-def decision(per_second: float, mode: Mode = Mode.ACT, seconds: float = 60.0) -> Decision:
+def decision(
+    per_second: float, mode: Mode = Mode.ACT, seconds: float = 60.0, is_frozen: bool = False, capacity_share: float | None = None
+) -> Decision:
     now = from_unix(SystemClock().now())
     until = now + timedelta(seconds=seconds)
-    return Decision(time=now, fleet=FLEET, mode=mode, expires=until, targets={}, spill_per_second=per_second, spill_until=until)
+    return Decision(
+        time=now,
+        fleet=FLEET,
+        mode=mode,
+        expires=until,
+        targets={},
+        spill_per_second=per_second,
+        spill_until=until,
+        reasons=(Reason.FROZEN,) if is_frozen else (),
+        capacity_share=capacity_share,
+    )
 
 
 def spiller(client: Client, router: FakeRouter, mode: Mode = Mode.ACT) -> Spiller:
@@ -90,7 +102,48 @@ async def test_in_recommend_mode_nothing_is_touched(client: Client, policy: Mode
     await asyncio.sleep(0.5)
     work.stop()
     await running
-    assert [share for share in router.shares if share > 0.0] == []
+    assert router.shares == []
+
+
+async def test_what_is_open_when_acting_ends_is_closed(client: Client, eventually: Eventually) -> None:
+    router = FakeRouter()
+    await say(client, 40.0, ready=3)
+    await Publisher(client, "tidegate/test").publish(decision(100.0))
+    work = spiller(client, router)
+    running = asyncio.create_task(work.run())
+    await eventually(lambda: router.shares and router.shares[-1] == pytest.approx(0.25))
+    await Publisher(client, "tidegate/test").publish(decision(100.0, Mode.RECOMMEND))
+    await eventually(lambda: router.shares[-1] == 0.0)
+    work.stop()
+    await running
+
+
+async def test_frozen_it_follows_the_allowance_down_and_never_opens(client: Client, eventually: Eventually) -> None:
+    router = FakeRouter()
+    await say(client, 40.0, ready=3)
+    await Publisher(client, "tidegate/test").publish(decision(100.0))
+    work = spiller(client, router)
+    running = asyncio.create_task(work.run())
+    await eventually(lambda: router.shares and router.shares[-1] == pytest.approx(0.25))
+    await Publisher(client, "tidegate/test").publish(decision(4.0, is_frozen=True))
+    await eventually(lambda: router.shares[-1] == pytest.approx(0.1))
+    await say(client, 60.0, ready=3)
+    await Publisher(client, "tidegate/test").publish(decision(100.0, is_frozen=True))
+    await asyncio.sleep(0.5)
+    work.stop()
+    await running
+    assert max(router.shares[router.shares.index(pytest.approx(0.1)) :]) == pytest.approx(0.1)
+
+
+async def test_it_reckons_with_what_replicas_really_carry(client: Client, eventually: Eventually) -> None:
+    router = FakeRouter()
+    await say(client, 30.0, ready=3)
+    await Publisher(client, "tidegate/test").publish(decision(100.0, capacity_share=0.8))
+    work = spiller(client, router)
+    running = asyncio.create_task(work.run())
+    await eventually(lambda: router.shares and router.shares[-1] == pytest.approx(0.2))
+    work.stop()
+    await running
 
 
 async def test_a_gateway_that_is_away_is_asked_again(client: Client, eventually: Eventually) -> None:
