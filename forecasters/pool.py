@@ -34,7 +34,8 @@ FEATURE_LIMIT = 4.0
 STEP_SLACK = 1.05
 CALM_MULTIPLE, CALM_SPREAD = 1.15, 0.15
 UNFORESEEN_MULTIPLE = 2.0
-LEVEL, BLEND = "smoothed", "blend"
+NEAR_SECONDS = 3600.0
+LEVEL, BLEND, LAST = "smoothed", "blend", "persistence"
 PRIOR_SHARE = {"persistence": 0.3, "seasonal-naive": 0.1, "working-week": 0.2, "harmonic": 0.2}
 
 
@@ -45,6 +46,11 @@ class Over:
     now: Array
     ahead: Array
     spread: Array
+
+    def nearness(self, horizons_seconds: Array) -> Array:
+        """Return how far a forecast made inside a wave goes by the last value, which holds its height: f64[n, H], 1/e after an hour."""
+        out: Array = np.exp(horizons_seconds / -NEAR_SECONDS) * (self.now[:, None] > CALM_MULTIPLE)
+        return out
 
 
 @dataclass(slots=True)
@@ -82,6 +88,7 @@ class Pool:
         self._count = len(self.names)
         self._tracks = self._count + 2
         self._level = names.index(LEVEL) if self._blends else 0
+        self._last = names.index(LAST) if self._blends else 0
         self._others = np.array([i for i in range(len(names)) if i != self._level], dtype=np.int64)
         self._contexts = sum(method.context_size for method in self.methods) if self._blends else 0
         before = [sum(other.context_size for other in self.methods[:place]) for place in range(len(names))]
@@ -230,6 +237,8 @@ class Pool:
             out[:, :, count] = out[:, :, 0]
         if over is not None:
             ahead = over.ahead[sel]
+            if self._blends:
+                out[:, :, count] += over.nearness(self.horizons_seconds)[sel] * (out[:, :, self._last] - out[:, :, count])
             out[:, :, : count + 1] *= ahead[:, :, None]
             wavy = (over.now[sel][:, None] > CALM_MULTIPLE) | (ahead > CALM_MULTIPLE)
             out[:, :, self._tracks] = wavy | (np.abs(over.spread[sel]).max(axis=2) > CALM_SPREAD)
@@ -284,8 +293,10 @@ class Pool:
             if (late > 1.5 * intake.step_seconds).any():
                 quantile = self._widened(quantile, late)
         if over is not None:
+            # Unless it rises, what a wave will be soon is as sure as what it is.
+            unsure = 1.0 - over.nearness(self.horizons_seconds) * (over.ahead <= over.now[:, None])
             middle = quantile[..., self._middle : self._middle + 1]
-            quantile = middle + self._side * np.hypot(quantile - middle, over.spread[:, :, None, :])
+            quantile = middle + self._side * np.hypot(quantile - middle, (over.spread * unsure[:, :, None])[:, :, None, :])
         base = offset(intake)[:, None, None]
         said = np.minimum(quantile, LOG_LIMIT)
         np.exp(said, out=said)

@@ -138,3 +138,20 @@ def test_a_restart_in_the_middle_of_a_wave_forecasts_the_same() -> None:
     again = METHOD.load(METHOD.dump(state))
     for asked in (now, now + 300.0):
         assert np.array_equal(METHOD.forecast(state, asked).demand, METHOD.forecast(again, asked).demand)
+
+
+def test_inside_a_wave_the_next_minutes_go_by_the_last_value() -> None:
+    noise = np.random.default_rng(4)
+    horizons = np.array([300.0, 600.0, 3600.0, 86400.0])
+    method = Combination(ForecastSettings(), horizons, np.array([0.1, 0.5, 0.9]))
+    state, now = method.start(1), 1.7e9
+    for number in range(4 * 288):
+        wave = 20.0 if number >= 4 * 288 - 24 else 1.0
+        now += 300.0
+        state = method.learn(state, Batch(np.array([now]), np.array([10.0 * wave * np.exp(0.4 * noise.standard_normal())])))
+    assert method.forecast(state, now).demand[0, 0, 1] == pytest.approx(200.0, rel=0.5)
+    # One sample as before the wave, which is not over by that: soon means now, a day ahead does not.
+    now += 300.0
+    state = method.learn(state, Batch(np.array([now]), np.array([10.0])))
+    assert not state.is_calm(0)
+    assert method.forecast(state, now).demand[0, 0, 1] < 40.0
