@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from actuators.holdings import HoldingState
-from actuators.renting import HttpApi, Listed, Mark, Offered, is_allowed
+from actuators.renting import HttpApi, Listed, Mark, Offered, is_allowed, leaves_unknown
 from controlplane.contracts.errors import (
     AccessRefused,
     InsufficientCapacity,
@@ -116,4 +116,4 @@ def _raise_for(answer: httpx.Response, body: Any) -> None:
         raise Throttled(text)
     if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         raise AccessRefused(text)
-    raise SupplierUnavailable(text) if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR else SupplierError(text)
+    raise SupplierUnavailable(text) if leaves_unknown(answer.status_code) else SupplierError(text)

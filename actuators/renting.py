@@ -5,7 +5,8 @@ To add a cloud, implement `GpuCloud` (see `lambda_cloud`, `runpod`), add it to `
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ from controlplane.contracts.units import from_unix
 QUOTE_SECONDS = 30.0
 QUOTE_LIFE_SECONDS = 300.0
 TIMEOUT_SECONDS = 8.0
+UNSETTLED = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.CONFLICT, httpx.codes.TOO_EARLY)
 Secret = Callable[[str], str | None]
 
 
@@ -107,7 +109,8 @@ class RentingSupplier:
 
     async def listing(self, fleet: str, offer: Offer) -> Listing:
         """Return the machines marked with this fleet and offer; one that runs counts once it serves."""
-        listed = [one for one in await self._cloud.machines() if (one.mark.fleet, one.mark.offer) == (fleet, offer.name)]
+        with understood():
+            listed = [one for one in await self._cloud.machines() if (one.mark.fleet, one.mark.offer) == (fleet, offer.name)]
         now = self._clock()
         running = [Machine(one.id, one.address, one.mark.requested_unix) for one in listed if one.state is HoldingState.READY]
         readiness = await self._probe.ask(running, now)
@@ -129,7 +132,8 @@ class RentingSupplier:
         unknown: SupplierUnavailable | None = None
         for _ in range(machines_in(intent.count, offer)):
             try:
-                ordered.append(await self._cloud.order(mark))
+                with understood():
+                    ordered.append(await self._cloud.order(mark))
             except SupplierUnavailable as error:
                 unknown = error
             except SupplierError:
@@ -145,18 +149,21 @@ class RentingSupplier:
     async def release(self, fleet: str, offer: Offer, replica: str) -> None:
         """End the replica's machine."""
         del fleet, offer
-        await self._cloud.end(machine_of(replica))
+        with understood():
+            await self._cloud.end(machine_of(replica))
 
     async def owned(self) -> tuple[Owned, ...]:
         """Return every machine that carries our mark and is paid for."""
-        paid = [one for one in await self._cloud.machines() if one.state is not HoldingState.GONE]
+        with understood():
+            paid = [one for one in await self._cloud.machines() if one.state is not HoldingState.GONE]
         return tuple(Owned(one.mark.fleet, one.mark.offer, one.id, one.mark.requested_unix) for one in paid)
 
     async def quote(self, offer: Offer) -> Quote | None:
         """Return a replica's price and stock, asked for at most every half minute."""
         now, lot = self._clock(), offer.replicas_per_lot
         if self._offered is None or now - self._offered[0] > QUOTE_SECONDS:
-            self._offered = (now, await self._cloud.offered())
+            with understood():
+                self._offered = (now, await self._cloud.offered())
         offered = self._offered[1]
         return Quote(
             time=from_unix(now),
@@ -188,7 +195,7 @@ class ApiKey:
                 raise AccessRefused(f"the API key file {self._file} cannot be read: {type(error).__name__}") from error
         else:
             key = (self._secret(self._variable) or "").strip()
-        if not key:
+        if not key or not key.isascii():
             raise AccessRefused(f"there is no API key in {self._file or self._variable}")
         return {"Authorization": f"Bearer {key}"}
 
@@ -205,16 +212,30 @@ class HttpApi:
         """Return an answer and its JSON body, an empty mapping where it has none."""
         try:
             answer = await self._client.request(method, self._url + path, headers=self._key.headers(), **arguments)
-            body = answer.json() if answer.content else {}
         except httpx.HTTPError as error:
             raise SupplierUnavailable(f"{method} {path}: {type(error).__name__}") from error
+        try:
+            return answer, answer.json() if answer.content else {}
         except ValueError as error:
             raise SupplierUnavailable(f"{method} {path}: {answer.status_code}, and no JSON") from error
-        return answer, body
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+
+def leaves_unknown(status: int) -> bool:
+    """Whether an HTTP status leaves open what became of a request: a proxy's or a server's, after the request may have gone through."""
+    return status in UNSETTLED or status >= httpx.codes.INTERNAL_SERVER_ERROR
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """Make an answer that does not read as documented the error of a supplier that does not answer: one must not stop the others."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise SupplierUnavailable(f"an answer that does not read as documented: {type(error).__name__} {error}") from error
 
 
 def is_allowed(region: str, regions: Sequence[str]) -> bool:

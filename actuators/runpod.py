@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 
 from actuators.holdings import HoldingState
-from actuators.renting import HttpApi, Listed, Mark, Offered, is_allowed
+from actuators.renting import HttpApi, Listed, Mark, Offered, is_allowed, leaves_unknown
 from controlplane.contracts.errors import (
     AccessRefused,
     InsufficientCapacity,
@@ -123,4 +123,4 @@ def _raise_for(answer: httpx.Response, body: Any) -> None:
     text = f"{answer.status_code} {detail}".strip()
     if answer.status_code in STATUSES:
         raise STATUSES[answer.status_code](text)
-    raise SupplierUnavailable(text) if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR else SupplierError(text)
+    raise SupplierUnavailable(text) if leaves_unknown(answer.status_code) else SupplierError(text)

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from actuators.api import Intent
 from actuators.holdings import HoldingState
-from actuators.renting import Mark
+from actuators.readiness import ReadinessProbe
+from actuators.renting import Mark, RentingSupplier
 from controlplane.contracts.errors import (
     AccessRefused,
     InsufficientCapacity,
@@ -15,6 +17,7 @@ from controlplane.contracts.errors import (
     SupplierUnavailable,
     Throttled,
 )
+from tests.contract.actuator_rigs import offer_with
 from tests.contract.cloud_rigs import cloud_of
 from tests.contract.gpu_clouds import KEY, LAMBDA_TYPE, RUNPOD_TYPE, CloudWorld
 
@@ -91,6 +94,8 @@ def runpod_says(detail: str) -> dict[str, Any]:
         ("lambda", 400, lambda_says("global/invalid-parameters"), SupplierError),
         ("lambda", 429, lambda_says("global/rate-limited"), Throttled),
         ("lambda", 500, lambda_says("global/internal-error"), SupplierUnavailable),
+        ("lambda", 408, {}, SupplierUnavailable),
+        ("runpod", 408, {}, SupplierUnavailable),
         ("runpod", 400, runpod_says("no longer any instances available"), InsufficientCapacity),
         ("runpod", 402, runpod_says("insufficient balance"), QuotaExceeded),
         ("runpod", 403, runpod_says("access denied"), AccessRefused),
@@ -132,3 +137,20 @@ async def test_a_cloud_that_is_down_leaves_the_outcome_open(kind: str) -> None:
     world = CloudWorld(is_down=True)
     with pytest.raises(SupplierUnavailable):
         await cloud_of(kind, world).machines()
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+async def test_an_answer_that_does_not_read_as_documented_leaves_the_outcome_open(kind: str) -> None:
+    world = CloudWorld(refusal=(200, {}))
+    supplier = RentingSupplier(cloud_of(kind, world), ReadinessProbe(None, 900.0))
+    intent = Intent("r1", "rented", 1, 8, "open", 0)
+    with pytest.raises(SupplierUnavailable, match="does not read as documented"):
+        await supplier.buy(intent, offer_with(replicas_per_lot=8))
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+async def test_a_key_that_no_header_can_hold_is_refused_before_it_is_sent(kind: str) -> None:
+    world = CloudWorld()
+    with pytest.raises(AccessRefused):
+        await cloud_of(kind, world, key="schlüssel").machines()
+    assert world.calls == []
