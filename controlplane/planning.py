@@ -14,8 +14,9 @@ from controlplane.forecasting import DOUBTS, outlook_of
 from controlplane.verdicts import decision_of
 from policies.carried import AS_STATED, Carried, Work, see_work
 from policies.decide import Verdict, decide, start_memory
+from policies.stabilize import age_cohorts
 from policies.starts import LONGEST_SECONDS, Starts, lead_time_seconds, see_pool
-from policies.view import Memory, OfferView, Outlook, View
+from policies.view import Cohort, Memory, OfferView, Outlook, View
 
 LIFT_SECONDS_AT_MOST = 3600.0
 
@@ -44,11 +45,19 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """What one offer holds, as last reported; `draining` replicas are in neither."""
+    """What one offer holds, as last reported; `draining` replicas are in neither.
+
+    Of the pending, `stuck` are those that the scheduler cannot place, by the time since when.
+    """
 
     ready: int = 0
     pending: int = 0
     unavailable: bool = False
+    stuck: tuple[Cohort, ...] = ()
+
+    def stuck_replicas(self, since_unix: float = float("-inf")) -> int:
+        """Return how many have been stuck since no earlier than `since_unix`."""
+        return sum(cohort.replicas for cohort in self.stuck if cohort.since_unix > since_unix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +186,14 @@ class Planning:
         return replace(state, carried=carried)
 
     def see_pool(self, state: PlanState, seen: PoolStatus) -> PlanState:
-        """Fold what one offer really holds. What the scheduler cannot place is no supply on its way, and more of it would not be either."""
-        pool = Pool(seen.ready, seen.pending, seen.unavailable)
-        stuck = min(seen.unschedulable, seen.pending)
-        counted = Pool(seen.ready, seen.pending - stuck, seen.unavailable or stuck > 0)
-        state = replace(state, pools={**state.pools, seen.offer: counted})
-        return self.see_starts(state, {seen.offer: pool}, seen.time.timestamp(), seen.lead_time_seconds)
+        """Fold what one offer really holds, and since when the scheduler has not been able to place some of it."""
+        now, stuck = seen.time.timestamp(), min(seen.unschedulable, seen.pending)
+        known = state.pools.get(seen.offer, NOTHING_HELD).stuck
+        if (stuck or known) and (offer := self.fleet.offer_by_name.get(seen.offer)) is not None:
+            known = age_cohorts(known, stuck, now, max(self._lead_time_seconds(state, offer, now), 1.0))
+        pool = Pool(seen.ready, seen.pending, seen.unavailable, known)
+        state = replace(state, pools={**state.pools, seen.offer: pool})
+        return self.see_starts(state, {seen.offer: pool}, now, seen.lead_time_seconds)
 
     def see_starts(self, state: PlanState, pools: Mapping[str, Pool], now: float, measured_seconds: float | None = None) -> PlanState:
         """Fold what pools say of how long starting takes, where an offer learns it. What is new in them was asked for at the last tick."""
@@ -232,20 +243,36 @@ class Planning:
         if usd is None:
             usd = offer.usd_per_replica_hour if offer.usd_per_replica_hour is not None else offer.ceiling_usd_per_replica_hour
         if offer.learns_lead_time:
-            quoted = price.lead_time_seconds if price is not None else None
-            # What an engine took to start is a part of any lead time: less than that nobody need believe.
-            prior = max(quoted if quoted is not None else offer.lead_time_seconds, state.startup_seconds)
-            offer = replace(offer, lead_time_seconds=lead_time_seconds(state.starts.get(offer.name), prior, now))
+            offer = replace(offer, lead_time_seconds=self._lead_time_seconds(state, offer, now))
+        stuck = self._stuck(pool, offer, now) if pool.stuck else 0
         if state.carried.factor != 1.0:
             offer = replace(offer, capacity_per_second=offer.capacity_per_second * state.carried.factor)
         return OfferView(
             offer=offer,
             ready=state.memory.targets.get(offer.name, 0) if shadow else pool.ready,
-            pending=0 if shadow else pool.pending,
+            pending=0 if shadow else pool.pending - stuck,
             usd_per_replica_hour=usd,
             stock=price.stock_replicas if price is not None else None,
-            unavailable=pool.unavailable,
+            unavailable=pool.unavailable or stuck > 0,
+            stuck=0 if shadow else stuck,
         )
+
+    def _stuck(self, pool: Pool, offer: Offer, now: float) -> int:
+        """Return how many the scheduler cannot place and will not soon: no supply on its way, and more of them would not be either.
+
+        Where nodes are added on demand, being unplaced is what calls for them: it is a boot like any other, as long as one may take.
+        """
+        return pool.stuck_replicas() - (pool.stuck_replicas(now - offer.lead_time_seconds) if offer.has_elastic_nodes else 0)
+
+    def _lead_time_seconds(self, state: PlanState, offer: Offer, now: float) -> float:
+        """Return the lead time to reckon with: as stated, or as learnt where the offer learns it."""
+        if not offer.learns_lead_time:
+            return offer.lead_time_seconds
+        price = state.prices.get(offer.name)
+        quoted = price.lead_time_seconds if price is not None and now < price.expires_unix else None
+        # What an engine took to start is a part of any lead time: less than that nobody need believe.
+        prior = max(quoted if quoted is not None else offer.lead_time_seconds, state.startup_seconds)
+        return lead_time_seconds(state.starts.get(offer.name), prior, now)
 
 
 def _known_unix(state: PlanState) -> float:

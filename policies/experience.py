@@ -27,7 +27,7 @@ def learn_offers(memory: Memory, view: View) -> Mapping[str, Experience]:
 
 
 def _learn(known: Experience, seen: OfferView, memory: Memory, now: float, seconds: float) -> Experience:
-    name, held = seen.offer.name, seen.held
+    name, held = seen.offer.name, seen.held + seen.stuck
     before = known.held if known.held is not None else held
     lost = max(min(before, memory.targets.get(name, before)) - held, 0)
     refusals, until = known.refusals, known.refused_until_unix

@@ -52,7 +52,8 @@ class OfferView:
     """One offer as it is now. `usd_per_replica_hour` is the live price, else the policy's, else its ceiling; None: unknown.
 
     `stock` is how many more replicas can be had, None where nobody says. `risk_usd_per_replica_hour` is what losing replicas of it costs
-    on average; it bears on the choice between offers, never on budgets.
+    on average; it bears on the choice between offers, never on budgets. `stuck` are asked
+    for and cannot be placed: neither supply nor lost.
     """
 
     offer: Offer
@@ -62,6 +63,7 @@ class OfferView:
     stock: int | None = None
     unavailable: bool = False
     risk_usd_per_replica_hour: float = 0.0
+    stuck: int = 0
 
     @property
     def held(self) -> int:

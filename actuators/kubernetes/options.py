@@ -7,7 +7,7 @@ a kubeconfig or from the pod's service account.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controlplane.contracts.fleet import Offer, Tier
+from controlplane.contracts.fleet import Offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def target_of(offer: Offer) -> Target:
         namespace=str(block.get("namespace") or "default"),
         name=str(block["name"]),
         on_conflict=str(block.get("conflict") or "yield"),
-        is_fixed_pool=block.get("nodes", "fixed" if offer.tier is Tier.FLOOR else "elastic") == "fixed",
+        is_fixed_pool=not offer.has_elastic_nodes,
         node_labels=labels if isinstance(labels, Mapping) and labels else None,
         drain_grace_seconds=float(str(block.get("drain_grace_seconds") or 0.0)),
         metrics_port=int(str(block.get("metrics_port") or 0)),

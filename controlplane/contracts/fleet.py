@@ -73,6 +73,11 @@ class Offer:
     capacity_source: str = ""
     learns_lead_time: bool = False
 
+    @property
+    def has_elastic_nodes(self) -> bool:
+        """Whether nodes for its replicas are added on demand. Where the policy says nothing, those of a floor are fixed."""
+        return self.actuator_options.get("nodes", "fixed" if self.tier is Tier.FLOOR else "elastic") == "elastic"
+
 
 @dataclass(frozen=True, slots=True)
 class Spill:
