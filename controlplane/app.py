@@ -27,7 +27,7 @@ from controlplane.clocks import Clock, SystemClock
 from controlplane.config import read_secret
 from controlplane.contracts.errors import PolicyError
 from controlplane.contracts.fleet import Fleet, Mode, Offer
-from controlplane.quotes import source_in, source_of
+from controlplane.quotes import QuoteSource, source_in, source_of
 from controlplane.replay import Replay, shared_time
 from controlplane.services import actuator, collecting, collector, forecaster, planner, quoter, refitter, spiller
 from controlplane.services.leased import Work, forget_dead_holders, while_leased
@@ -113,6 +113,11 @@ class Plane:
         return f"NATS at {redacted(self.nats_url)} ended the connection for good; are our credentials still valid?"
 
 
+def runs_in(service: str, services: Sequence[str]) -> bool:
+    """Return whether a process of these services runs this one, by itself or as a part of another."""
+    return PART_OF.get(service, service) in services
+
+
 def in_mode(fleets: Sequence[Fleet], mode: Mode | None) -> tuple[Fleet, ...]:
     """Return the fleets with their mode replaced, where one is given."""
     if mode is None:
@@ -179,7 +184,7 @@ def _works(plane: Plane, stack: contextlib.AsyncExitStack, speed: float) -> list
     started: list[asyncio.Future[None]] = []
     for fleet in plane.settings.fleets:
         for service, make in _makers(plane, fleet, stack, speed).items():
-            if PART_OF.get(service, service) in plane.settings.services:
+            if runs_in(service, plane.settings.services):
                 noted = plane.roster.noted(service, fleet.name, make)
                 work = while_leased(plane.client, service, fleet.name, noted, plane.stopping)
                 started.append(asyncio.ensure_future(work))
@@ -192,12 +197,12 @@ def _makers(plane: Plane, fleet: Fleet, stack: contextlib.AsyncExitStack, speed:
         forecaster.SERVICE: lambda: refitter.Forecaster(client, fleet, clock),
         planner.SERVICE: lambda: planner.Planner(client, fleet, clock, plane.roster.heard),
     }
-    sources = tuple(source_of(text, plane.settings.quotes_token) for text in plane.settings.quotes)
-    sources += tuple(source_in(block) for block in fleet.quotes)
-    if sources:
+    if runs_in(quoter.SERVICE, plane.settings.services):
+        sources = _quote_sources(plane.settings, fleet)
         for source in sources:
             stack.push_async_callback(source.close)
-        makers[quoter.SERVICE] = lambda: quoter.Quoter(client, fleet, sources, clock)
+        if sources:
+            makers[quoter.SERVICE] = lambda: quoter.Quoter(client, fleet, sources, clock)
     replay = next((replay for replay in plane.settings.replays if replay.fleet == fleet.name), None)
     if replay is not None:
         makers[collector.SERVICE] = lambda: collector.ReplayCollector(
@@ -213,6 +218,12 @@ def _makers(plane: Plane, fleet: Fleet, stack: contextlib.AsyncExitStack, speed:
             stack.push_async_callback(route.close)
             makers[spiller.SERVICE] = lambda: spiller.Spiller(client, fleet, route, clock)
     return makers
+
+
+def _quote_sources(settings: Settings, fleet: Fleet) -> tuple[QuoteSource, ...]:
+    """Return what quotes are read from; PolicyError where a token is missing, so only for who reads them."""
+    named = tuple(source_of(text, settings.quotes_token) for text in settings.quotes)
+    return (*named, *(source_in(block) for block in fleet.quotes))
 
 
 def _actuators(plane: Plane, fleet: Fleet, stack: contextlib.AsyncExitStack, speed: float) -> dict[str, Actuator]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import platformdirs
 import structlog
 
-from controlplane.app import SERVICES, Plane, Settings, in_mode, running
+from controlplane.app import SERVICES, Plane, Settings, in_mode, running, runs_in
 from controlplane.bus.connect import Credentials, connect, redacted
 from controlplane.bus.fold import decode
 from controlplane.bus.publish import ERROR_HEADER, SUBJECT_HEADER
@@ -28,6 +28,7 @@ from controlplane.contracts.fleet import Fleet, Mode
 from controlplane.contracts.subjects import DEAD_STREAM, DEAD_SUBJECTS, INPUT_SUBJECTS, INPUTS_STREAM, OUTPUT_SUBJECTS, OUTPUTS_STREAM
 from controlplane.quotes import require_files
 from controlplane.replay import is_replay, refuse_mixture, replay_of
+from controlplane.services import quoter
 from controlplane.services.roster import Roster
 from controlplane.services.web import SERVICE as WEB
 from controlplane.traces import data_folders
@@ -93,13 +94,15 @@ def settings_of(options: ServeOptions) -> Settings:
     url = options.nats_url or environment.nats_url
     if options.service is not None and url is None:
         raise TidegateError("a service alone needs a NATS server that the others share: give --nats or set TIDEGATE_NATS")
-    require_files(options.quotes, [block for fleet in fleets for block in fleet.quotes])
+    services = SERVICES if options.service is None else (options.service,)
+    if runs_in(quoter.SERVICE, services):
+        require_files(options.quotes, [block for fleet in fleets for block in fleet.quotes])
     return Settings(
         fleets=fleets,
         folder=options.folder or platformdirs.user_state_path("tidegate") / "up",
         nats_url=url,
         credentials=Credentials(creds_file=environment.nats_credentials_file),
-        services=SERVICES if options.service is None else (options.service,),
+        services=services,
         replays=tuple(replay_of(fleet, data_folders(environment_variables())) for fleet in fleets if is_replay(fleet)),
         cloud_url=options.cloud_url,
         web=web_settings_of(listen, environment_variables()) if listen else None,
