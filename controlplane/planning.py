@@ -196,15 +196,30 @@ class Planning:
         return self.see_starts(state, {seen.offer: pool}, now, seen.lead_time_seconds)
 
     def see_starts(self, state: PlanState, pools: Mapping[str, Pool], now: float, measured_seconds: float | None = None) -> PlanState:
-        """Fold what pools say of how long starting takes, where an offer learns it. What is new in them was asked for at the last tick."""
-        told = self.learning & pools.keys()
+        """Fold what pools say of how long starting takes, where an offer learns it."""
+        # In the policy's order: a set's would make two runs' snapshots differ.
+        told = [offer.name for offer in self.fleet.offers if offer.learns_lead_time and offer.name in pools] if self.learning else []
         if not told:
             return state
-        asked = min(state.ticked_unix, now) if state.ticked_unix is not None else now
         seen = {
-            name: see_pool(state.starts.get(name), pools[name].ready, pools[name].pending, now, asked, measured_seconds) for name in told
+            name: see_pool(
+                state.starts.get(name), pools[name].ready, pools[name].pending, now, self._asked_unix(state, name, now), measured_seconds
+            )
+            for name in told
         }
         return replace(state, starts={**state.starts, **seen})
+
+    def _asked_unix(self, state: PlanState, name: str, now: float) -> float:
+        """Return when what is new in a pool was asked for: when its target was raised above what the pool had, else at the last tick.
+
+        A supplier may list a purchase only minutes later. In recommend mode others buy, and not by our targets.
+        """
+        known, memory = state.starts.get(name), state.memory
+        raised = memory.raised_unix.get(name)
+        listed = known.ready + known.pending if known is not None else 0
+        if raised is not None and self.fleet.guard.mode is Mode.ACT and memory.targets.get(name, 0) > listed:
+            return min(raised, now)
+        return min(state.ticked_unix, now) if state.ticked_unix is not None else now
 
     def decide(self, state: PlanState, view: View) -> tuple[PlanState, Verdict]:
         """Decide on a view, and start a new tally."""

@@ -22,12 +22,16 @@ SHORTEST_SECONDS = 1.0
 
 
 class Starts(NamedTuple):
-    """What was seen of one offer: its pool last time, what was asked for and does not serve yet, and recent lead times, oldest first."""
+    """What was seen of one offer: its pool last time, what was asked for and does not serve yet, and recent lead times, oldest first.
+
+    Of the pending, those beyond `asked` have served before, or replace what has. `measured_seconds` is the actuator's last measurement.
+    """
 
     ready: int = 0
     pending: int = 0
     asked: tuple[Cohort, ...] = ()
     recent_seconds: tuple[float, ...] = ()
+    measured_seconds: float | None = None
 
 
 def see_pool(
@@ -35,24 +39,28 @@ def see_pool(
 ) -> Starts:
     """Return what is known after a pool of `ready` and `pending` replicas was seen at `now_unix`.
 
-    What is new since the last time was asked for at `asked_unix`, the last decision; whoever was asked first starts first. A time
-    measured by the actuator is taken as it is; one that is only seen is too long by at most the time between two looks.
+    What the pool has grown by since the last time was asked for at `asked_unix`; whoever was asked first starts first. What only stops
+    being ready and is again was not asked for, is the first to be ready again, and teaches nothing. The time that the actuator measured
+    of the newest replica stands for one start, once, and not where it is longer than was seen: that was another's.
     """
     if known is None:
         asked = (Cohort(asked_unix, pending),) if pending else ()
-        return Starts(ready, pending, asked)
+        return Starts(ready, pending, asked, measured_seconds=measured_seconds)
     if ready == known.ready and pending == known.pending:
         return known
+    was_asked = sum(cohort.replicas for cohort in known.asked)
     started = max(ready - known.ready, 0)
+    started -= min(started, max(known.pending - was_asked, 0))
     open_asks, seconds = _start(known.asked, started, now_unix)
-    unseen = started - sum(cohort.replicas for cohort in known.asked)
-    at_once = min(unseen, ready + pending - known.ready - known.pending)
-    if at_once > 0:
-        seconds += [now_unix - asked_unix] * min(at_once, COUNTED_AT_ONCE)
-    if measured_seconds is not None and seconds:
-        seconds = [measured_seconds] * len(seconds)
+    grown = max(ready + pending - known.ready - known.pending, 0)
+    at_once = min(max(started - was_asked, 0), grown)
+    seconds += [now_unix - asked_unix] * min(at_once, COUNTED_AT_ONCE)
+    if measured_seconds is not None and measured_seconds != known.measured_seconds and seconds:
+        seconds[-1] = min(measured_seconds, seconds[-1])
     recent = (*known.recent_seconds, *(_bounded(value) for value in seconds))[-RECENT_STARTS:]
-    return Starts(ready, pending, _asks_of(open_asks, pending, asked_unix), recent)
+    if measured_seconds is None:
+        measured_seconds = known.measured_seconds
+    return Starts(ready, pending, _asks_of(open_asks, grown - at_once, pending, asked_unix), recent, measured_seconds)
 
 
 def lead_time_seconds(known: Starts | None, prior_seconds: float, now_unix: float) -> float:
@@ -86,11 +94,11 @@ def _start(asked: tuple[Cohort, ...], started: int, now_unix: float) -> tuple[li
     return still, seconds
 
 
-def _asks_of(open_asks: list[Cohort], pending: int, asked_unix: float) -> tuple[Cohort, ...]:
-    """Return the asks that `pending` replicas stand for: more of them were asked for now, fewer means that the newest were called off."""
+def _asks_of(open_asks: list[Cohort], new: int, pending: int, asked_unix: float) -> tuple[Cohort, ...]:
+    """Return the asks that are open with `new` ones, of `pending` replicas at the most: what is more has been called off, newest first."""
+    if new > 0:
+        open_asks.append(Cohort(asked_unix, new))
     more = pending - sum(cohort.replicas for cohort in open_asks)
-    if more > 0:
-        open_asks.append(Cohort(asked_unix, more))
     while more < 0:
         newest = open_asks.pop()
         if newest.replicas > -more:

@@ -63,6 +63,28 @@ def test_what_the_actuator_measured_is_believed_before_what_is_seen() -> None:
     assert known.recent_seconds == (388.0,)
 
 
+def test_a_measurement_is_one_sample_and_never_longer_than_what_was_seen() -> None:
+    three = Starts(0, 3, (Cohort(START - 400.0, 3),))
+    known = see_pool(three, 3, 0, START, START, measured_seconds=388.0)
+    assert known.recent_seconds == (400.0, 400.0, 388.0)
+    known = see_pool(see_pool(known, 3, 1, START + 10.0, START, 388.0), 4, 0, START + 300.0, START, 388.0)
+    assert known.recent_seconds[3:] == (300.0,), "said again, it is still the one of before"
+    aged = see_pool(three, 1, 2, START, START, measured_seconds=86400.0)
+    assert aged.recent_seconds == (400.0,), "nothing starts for longer than since it was asked for"
+
+
+def test_replicas_that_stop_being_ready_and_are_again_have_not_started() -> None:
+    known = told((0, 4, 0), (100, 0, 4), (101, 4, 0), (200, 0, 4), (203, 4, 0))
+    assert (known.recent_seconds, known.asked) == ((), ())
+    assert lead_time_seconds(known, 180.0, START + 300 * MINUTE) == 180.0
+
+
+def test_a_boot_beside_replicas_that_stop_being_ready_is_timed_all_the_same() -> None:
+    known = told((0, 4, 0), (1, 4, 1), (2, 0, 5), (3, 4, 1))
+    assert (known.recent_seconds, known.asked) == ((), (Cohort(START, 1),)), "who has served before is ready first"
+    assert told((0, 4, 0), (1, 4, 1), (2, 0, 5), (3, 4, 1), (6, 5, 0)).recent_seconds == (360.0,)
+
+
 @pytest.mark.parametrize(
     ("recent", "expected"),
     [
@@ -170,6 +192,48 @@ def test_the_decision_says_which_lead_time_it_reckoned_with() -> None:
         cloud.pool(since + 2.0, number, 1)
         cloud.pool(since + 182.0, number + 1, 0)
     assert cloud.tick(5000.0).lead_times_seconds == {"burst": 182.0}
+
+
+def test_a_supplier_that_lists_late_makes_no_lead_time_shorter() -> None:
+    cloud = Cloud()
+    cloud.fleet = replace(cloud.fleet, offers=(replace(RESERVED, max_replicas=0, min_replicas=0), replace(AUTO, min_replicas=1)))
+    cloud.planning = Planning(cloud.fleet)
+    cloud.pool(0.0, 0, 0)
+    for seconds in (0.0, 15.0, 30.0, 45.0, 60.0):
+        assert cloud.tick(seconds).targets["burst"] == 1
+    cloud.pool(61.0, 0, 1)
+    cloud.tick(75.0)
+    cloud.pool(240.0, 1, 0)
+    assert cloud.state.starts["burst"].recent_seconds == (240.0,), "asked for at 0, listed at 61, serving at 240"
+
+
+def test_what_comes_back_long_after_its_target_was_raised_was_asked_for_at_the_last_decision() -> None:
+    cloud = Cloud()
+    cloud.fleet = replace(cloud.fleet, offers=(replace(RESERVED, max_replicas=0, min_replicas=0), replace(AUTO, min_replicas=1)))
+    cloud.planning = Planning(cloud.fleet)
+    cloud.pool(0.0, 0, 0)
+    cloud.tick(0.0)
+    cloud.pool(5.0, 0, 1)
+    cloud.pool(200.0, 1, 0)
+    cloud.tick(9000.0)
+    cloud.pool(9010.0, 1, 1)
+    cloud.pool(9100.0, 2, 0)
+    assert cloud.state.starts["burst"].recent_seconds == (200.0, 100.0)
+
+
+def test_a_snapshot_tells_of_starts_in_the_policys_order() -> None:
+    offers = [replace(AUTO, name=f"offer-{number}") for number in range(8)]
+    pipeline = Pipeline(fleet_of(*offers))
+    frame = Frame(fleet="r1", time=from_unix(START), demand=1.0, ready={offer.name: 1 for offer in reversed(offers)})
+    state, _ = pipeline.frame(pipeline.start(), frame)
+    assert list(state.planning.starts) == [offer.name for offer in offers]
+
+
+def test_a_snapshot_from_before_measurements_were_kept_is_still_read() -> None:
+    state = replace(Planning(fleet_of(RESERVED, AUTO)).start(), starts={"burst": Starts(1, 2, (Cohort(START, 2),), (300.0,))})
+    older = dump_plan(state).replace(b"[300.0],null]", b"[300.0]]")
+    assert older != dump_plan(state)
+    assert load_plan(older).starts == state.starts
 
 
 def test_until_enough_was_seen_a_suppliers_word_is_the_prior() -> None:
