@@ -87,7 +87,8 @@ class Intent:
     """A purchase that may have been asked for. `token` is the idempotency token the supplier gets; `revision` is the store's.
 
     `opened_unix` is the supplier's time when it was written, `replicas` the ids of what was bought, as far as they are known,
-    `reason` what the supplier said last, `before` the number that `count` replaces where a number is set. A store keeps all fields.
+    `reason` what the supplier said last, `before` the number that `count` replaces where a number is set, `usd_per_replica_hour` the price
+    that was reckoned with, 0 where none was known. A store keeps all fields.
     """
 
     fleet: str
@@ -100,6 +101,7 @@ class Intent:
     replicas: tuple[str, ...] = ()
     reason: str = ""
     before: int | None = None
+    usd_per_replica_hour: float = 0.0
 
     @property
     def token(self) -> str:

@@ -90,7 +90,8 @@ class Purchases:
     async def open(self, latest: Intent | None, fleet: str, offer: Offer, count: int, now_unix: float) -> Intent:
         """Write the next intent; only after this may the supplier be asked."""
         number, revision = (latest.number + 1, latest.revision) if latest else (1, 0)
-        intent = Intent(fleet, offer.name, number, count, IntentState.OPEN, revision, opened_unix=now_unix)
+        usd = offer.usd_per_replica_hour or 0.0
+        intent = Intent(fleet, offer.name, number, count, IntentState.OPEN, revision, opened_unix=now_unix, usd_per_replica_hour=usd)
         return await self._store.put(intent)
 
     async def ask(self, intent: Intent, offer: Offer, *, again: bool = False) -> Intent:

@@ -14,9 +14,11 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from actuators.api import Applied, Failed, Intent, IntentStore, Result
-from actuators.holdings import Holding, HoldingState, Listing, Owned, Supplier
+from actuators.holdings import Holding, HoldingState, Owned, Supplier
+from actuators.intents import unseen
 from actuators.ledger import LedgerStore
 from actuators.market_health import Health
+from actuators.market_listing import Watched
 from actuators.market_result import together
 from actuators.purchasing import PurchasingActuator
 from controlplane.contracts.errors import SupplierError, SupplierUnavailable
@@ -30,41 +32,6 @@ USE_SECONDS = 3600.0
 ROUNDING_USD = 1e-4
 
 
-class Watched:
-    """A Supplier that remembers its last listing."""
-
-    def __init__(self, inner: Supplier) -> None:
-        """Pass everything on."""
-        self._inner = inner
-        self.remembers_tokens = inner.remembers_tokens
-        self.last: Listing | None = None
-
-    async def listing(self, fleet: str, offer: Offer) -> Listing:
-        """Return the listing, and keep it."""
-        self.last = await self._inner.listing(fleet, offer)
-        return self.last
-
-    async def buy(self, intent: Intent, offer: Offer) -> tuple[str, ...]:
-        """Return what was bought."""
-        return await self._inner.buy(intent, offer)
-
-    async def release(self, fleet: str, offer: Offer, replica: str) -> None:
-        """Give a replica back."""
-        await self._inner.release(fleet, offer, replica)
-
-    async def owned(self) -> tuple[Owned, ...]:
-        """Return what is marked as ours."""
-        return await self._inner.owned()
-
-    async def quote(self, offer: Offer) -> Quote | None:
-        """Return the price and stock now."""
-        return await self._inner.quote(offer)
-
-    async def close(self) -> None:
-        """Let go of connections."""
-        await self._inner.close()
-
-
 @dataclass(slots=True)
 class Shop:
     """One supplier of one market: its actuator, its record, and what was last seen of it."""
@@ -76,6 +43,8 @@ class Shop:
     status: PoolStatus | None = None
     quote: Quote | None = None
     answers: bool = True
+    intent: Intent | None = None
+    stuck: int = 0
 
     @property
     def held(self) -> int:
@@ -92,6 +61,13 @@ class Shop:
         """What was last listed and is paid."""
         listed = () if self.supplier.last is None else self.supplier.last.holdings
         return [one for one in listed if one.state is not HoldingState.GONE]
+
+    @property
+    def paid_usd(self) -> list[float]:
+        """USD per hour of each replica that is listed, or bought and not listed yet, as far as it is known."""
+        seen = {} if self.supplier.last is None else self.supplier.last.seen
+        promised = [self.intent.usd_per_replica_hour] * unseen(self.intent, seen) if self.intent is not None else []
+        return [usd for usd in (*(one.usd_per_hour for one in self.holdings), *promised) if usd > 0.0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +94,7 @@ class MarketActuator:
         """Know nothing of the suppliers yet."""
         self._store, self._settings, self._clock = store, settings or MarketSettings(), clock
         self._quoted_usd: float | None = None
+        self._has_looked = False
         self._shops: list[Shop] = []
         for name, supplier in suppliers.items():
             watched = Watched(supplier)
@@ -132,8 +109,9 @@ class MarketActuator:
         if not any(shop.answers for shop in self._shops):
             raise SupplierUnavailable("; ".join(f"{shop.name}: {shop.health.reason}" for shop in self._shops))
         for shop in self._shops:
-            if shop.status is None and await self._store.latest(fleet, part_of(offer, shop.name).name) is not None:
+            if shop.status is None and shop.intent is not None:
                 raise SupplierUnavailable(f"{shop.name} was bought from before, does not answer, and nobody knows what it holds")
+        self._has_looked = True
         seen = [shop.status for shop in self._shops if shop.status is not None]
         newest = max((one for one in seen if one.lead_time_seconds is not None), key=lambda one: one.time, default=None)
         silent = [f"{shop.name}: {shop.health.reason}" for shop in self._shops if not shop.health.may_sell(now)]
@@ -152,6 +130,7 @@ class MarketActuator:
     async def _look(self, shop: Shop, fleet: str, offer: Offer, now: float) -> None:
         """Observe one supplier; where it is silent, what was last seen of it goes on to count."""
         shop.answers = False
+        shop.intent = await self._store.latest(fleet, part_of(offer, shop.name).name)
         if shop.health.is_quiet(now):
             return
         try:
@@ -177,18 +156,17 @@ class MarketActuator:
         surplus = sum(shop.held for shop in self._shops) - target
         now = self._clock()
         results: list[tuple[str, Result]] = []
-        stuck = 0
         for shop in sorted(self._shops, key=self._usd, reverse=True):
             if not shop.answers:
-                stuck += shop.failed
+                shop.stuck = shop.failed
                 continue
             less = min(max(surplus, 0), shop.held)
             result = await shop.actuator.apply(fleet, part_of(offer, shop.name), shop.held - less)
             results.append((shop.name, result))
             surplus -= -result.change if isinstance(result, Applied) and surplus > 0 else 0
-            stuck += shop.failed if isinstance(result, Failed) else 0
+            shop.stuck = shop.failed if isinstance(result, Failed) else 0
         # What could not be given back is still paid for: nothing is bought in its place, or the budget would pay twice.
-        missing = max(0, -surplus - stuck)
+        missing = max(0, -surplus - sum(shop.stuck for shop in self._shops))
         if missing >= offer.replicas_per_lot:
             bought, missing = await self._grow(fleet, offer, missing, now)
             results += bought
@@ -206,7 +184,10 @@ class MarketActuator:
             if self._is_too_dear(shop, offer):
                 results.append((shop.name, Failed(f"{self._usd(shop):.4f} USD is more than was quoted", retryable=True, unavailable=True)))
                 break
-            result = await shop.actuator.apply(fleet, part_of(offer, shop.name), shop.held + want)
+            part = replace(part_of(offer, shop.name), usd_per_replica_hour=self._reckoned_usd(shop, offer))
+            # Its own actuator takes off again what is stuck, which `missing` leaves out already.
+            result = await shop.actuator.apply(fleet, part, shop.held + shop.stuck + want)
+            shop.intent = await self._store.latest(fleet, part.name)
             results.append((shop.name, result))
             if isinstance(result, Applied):
                 missing -= max(result.change, 0)
@@ -248,11 +229,17 @@ class MarketActuator:
         known = None if shop.quote is None else shop.quote.usd_per_replica_hour
         return float("inf") if known is None else known
 
-    def _is_too_dear(self, shop: Shop, offer: Offer) -> bool:
+    def _reckoned_usd(self, shop: Shop, offer: Offer) -> float | None:
+        """Return a supplier's price, the ceiling where it tells none."""
         usd = self._usd(shop)
-        if usd == float("inf"):
-            return offer.ceiling_usd_per_replica_hour is None
-        return self._quoted_usd is not None and usd > self._quoted_usd + ROUNDING_USD
+        return usd if usd != float("inf") else offer.ceiling_usd_per_replica_hour
+
+    def _is_too_dear(self, shop: Shop, offer: Offer) -> bool:
+        """Return whether a supplier costs more than was quoted; without a quote the decision reckoned with the policy's price."""
+        usd = self._reckoned_usd(shop, offer)
+        policy = (offer.ceiling_usd_per_replica_hour, offer.usd_per_replica_hour)
+        limit = next((price for price in (self._quoted_usd, *policy) if price is not None), float("inf"))
+        return usd is None or usd > limit + ROUNDING_USD
 
     async def _price(self, offer: Offer) -> None:
         """Ask every supplier that is not left alone for its quote; one that fails to answer keeps its last word."""
@@ -267,14 +254,18 @@ class MarketActuator:
         await asyncio.gather(*(ask(shop) for shop in self._shops if not shop.health.is_quiet(now)))
 
     async def quote(self, offer: Offer) -> Quote | None:
-        """Return what the next replica costs, or what the held ones cost on average where that is more: a budget must cover both."""
+        """Return what the next replica costs, or what the held ones cost on average where that is more: a budget must cover both.
+
+        None before the first look after a start: without what is held it could be too low, and the last word stands until then.
+        """
         await self._price(offer)
+        if not self._has_looked:
+            return None
         now = self._clock()
         able = self.ranked(offer, now)
-        held = [one.usd_per_hour for shop in self._shops for one in shop.holdings if one.usd_per_hour > 0.0]
-        prices = [usd for usd in (self._usd(able[0]) if able else None, sum(held) / len(held) if held else None) if usd is not None]
-        known = [usd for usd in prices if usd != float("inf")]
-        self._quoted_usd = max(known) if len(known) == len(prices) and known else None
+        held = [usd for shop in self._shops for usd in shop.paid_usd]
+        prices = [*([self._usd(able[0])] if able else []), *([sum(held) / len(held)] if held else [])]
+        self._quoted_usd = max(prices) if prices and max(prices) < float("inf") else None
         stocks = [None if shop.quote is None else shop.quote.stock_replicas for shop in able]
         return Quote(
             time=from_unix(now),

@@ -4,10 +4,14 @@ Owns the order of the steps: read the intent, list, settle, ask again, give back
 nor decide a number. `intents` holds the state machine, `holdings` the choice of what goes; suppliers implement `holdings.Supplier`.
 """
 
-from actuators.api import Applied, Intent, IntentConflict, IntentStore, Result, Skipped, failed
-from actuators.holdings import HoldingState, Listing, Supplier, choose_releases
+from collections.abc import Sequence
+from dataclasses import replace
+
+from actuators.api import Applied, Failed, Intent, IntentConflict, IntentStore, Result, Skipped, failed
+from actuators.holdings import Holding, HoldingState, Listing, Supplier, choose_releases
 from actuators.intents import IntentState, Purchases, is_unknown, unseen
 from actuators.ledger import Books, LedgerStore
+from actuators.lots import machine_of
 from controlplane.contracts.errors import SupplierError
 from controlplane.contracts.events import PoolStatus, Quote
 from controlplane.contracts.fleet import Offer
@@ -69,7 +73,7 @@ class PurchasingActuator:
         try:
             return await self._apply(fleet, offer, target)
         except IntentConflict:
-            return Skipped("somebody else is buying for this offer: observe again")
+            return Failed("somebody else is buying for this offer: observe again", retryable=True)
         except SupplierError as error:
             return failed(error)
 
@@ -78,9 +82,17 @@ class PurchasingActuator:
         listing = await self._supplier.listing(fleet, offer)
         intent = await self._settled(intent, offer, listing)
         # Only now, as a replica that went back before it was seen would be waited for.
-        for holding in listing.holdings:
-            if holding.state is HoldingState.FAILED:
-                await self._supplier.release(fleet, offer, holding.id)
+        failures = [holding for holding in listing.holdings if holding.state is HoldingState.FAILED]
+        went, error = await self._release(fleet, offer, failures)
+        result = await self._make(fleet, offer, target, len(failures) - went, listing, intent)
+        if error is None:
+            return result
+        if isinstance(result, Applied):
+            return replace(result, reason="; ".join(filter(None, (result.reason, str(error)))))
+        raise error
+
+    async def _make(self, fleet: str, offer: Offer, target: int, stuck: int, listing: Listing, intent: Intent | None) -> Result:
+        """Shrink, ask again or grow. Nothing is bought in place of the `stuck`: they failed, could not be ended, and are still paid for."""
         promised = unseen(intent, listing.seen)
         if listing.counted > target:
             return await self._shrink(fleet, offer, target, listing)
@@ -88,7 +100,21 @@ class PurchasingActuator:
             if listing.counted + promised <= target and self._purchases.may_ask(intent, listing.now_unix):
                 return _bought(await self._purchases.ask(intent, offer, again=True))
             return Skipped(f"intent {intent.number} for {intent.count} is not listed yet")
-        return await self._grow(fleet, offer, target, listing, intent)
+        return await self._grow(fleet, offer, max(listing.counted, target - stuck), listing, intent)
+
+    async def _release(self, fleet: str, offer: Offer, leaving: Sequence[Holding]) -> tuple[int, SupplierError | None]:
+        """Give each machine back once; return how many replicas went, and the first error: one that stays does not keep the others."""
+        machines: dict[str, list[Holding]] = {}
+        for holding in leaving:
+            machines.setdefault(machine_of(holding.id), []).append(holding)
+        went, first = 0, None
+        for replicas in machines.values():
+            try:
+                await self._supplier.release(fleet, offer, replicas[0].id)
+                went += len(replicas)
+            except SupplierError as error:
+                first = first or error
+        return went, first
 
     async def _settled(self, intent: Intent | None, offer: Offer, listing: Listing) -> Intent | None:
         """Close the intent if the listing allows; a purchase of unknown size that is listed in part is asked for again, to learn it.
@@ -114,11 +140,13 @@ class PurchasingActuator:
     async def _shrink(self, fleet: str, offer: Offer, target: int, listing: Listing) -> Result:
         surplus = listing.counted - target
         leaving = choose_releases(listing, offer, surplus)
-        for holding in leaving:
-            await self._supplier.release(fleet, offer, holding.id)
+        went, error = await self._release(fleet, offer, leaving)
+        if error is not None and not went:
+            raise error
         kept = surplus - len(leaving)
         reason = f"{kept} kept: within their minimum hold, or not a whole lot" if kept else ""
-        return Applied(-len(leaving), reason=reason) if leaving else Skipped(reason)
+        reason = "; ".join(filter(None, (reason, str(error or ""))))
+        return Applied(-went, reason=reason) if went else Skipped(reason)
 
     async def quote(self, offer: Offer) -> Quote | None:
         """Return the offer's price and stock now."""

@@ -213,9 +213,9 @@ class Drill:
     async def _frame(self, demand: float) -> Frame:
         ready, pending, unavailable = 0, 0, True
         try:
+            status = await self._actuator.observe(FLEET.name, RENTED)
             quote = await self._actuator.quote(RENTED)
             self._quoted = quote.usd_per_replica_hour if quote is not None else None
-            status = await self._actuator.observe(FLEET.name, RENTED)
             ready, pending, unavailable = status.ready, status.pending, status.unavailable
             self._seen = (ready, pending)
         except SupplierError:

@@ -6,12 +6,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from actuators.api import Applied, Failed, Skipped
+from actuators.api import Applied, Failed, Intent, IntentConflict, Skipped
 from actuators.market import MarketActuator, MarketSettings, part_of
 from actuators.market_health import Health
 from actuators.market_suppliers import bootstrap_of, market_actuator
 from actuators.simulated import simulated_supplier
-from controlplane.contracts.errors import PolicyError
+from controlplane.contracts.errors import PolicyError, SupplierUnavailable
 from controlplane.sim.cloud import Cloud, application
 from controlplane.sim.cloud_config import CloudConfig, OfferWorld
 from controlplane.sim.cloud_ledger import Bought, Configured, LedgerFile
@@ -105,6 +105,7 @@ async def test_nothing_is_bought_at_a_price_above_the_one_that_was_decided_on(tm
     rivals = Rivals(tmp_path)
     rivals.change("cheap", quota_replicas=0)
     market = rivals.market()
+    await market.observe(FLEET, rivals.offer)
     quote = await market.quote(rivals.offer)
     assert quote is not None
     assert quote.usd_per_replica_hour == 20.0
@@ -136,6 +137,19 @@ async def test_a_quote_covers_what_is_held_as_well_as_what_comes_next(tmp_path: 
     quote = await market.quote(rivals.offer)
     assert quote is not None
     assert quote.usd_per_replica_hour == 20.0, "two are held at 20"
+
+
+async def test_after_a_restart_nothing_is_quoted_before_what_is_held_is_known(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    await rivals.market().apply(FLEET, rivals.offer, 2)
+    rivals.settle()
+    rivals.change("cheap", usd_per_replica_hour=5.0)
+    market = rivals.market()
+    assert await market.quote(rivals.offer) is None
+    await market.observe(FLEET, rivals.offer)
+    quote = await market.quote(rivals.offer)
+    assert quote is not None
+    assert quote.usd_per_replica_hour == 20.0
 
 
 @pytest.mark.parametrize(("usd", "moves"), [(19.0, False), (16.0, True)])
@@ -218,6 +232,56 @@ async def test_an_unknown_outcome_is_not_made_up_for_elsewhere(tmp_path: Path) -
         await rivals.market().apply(FLEET, rivals.offer, 3)
     assert rivals.held() == {"cheap": 3, "dear": 0}
     assert (rivals.purchases("cheap"), rivals.purchases("dear")) == (1, 0)
+
+
+class BusyStore(MemoryIntentStore):
+    """Somebody else writes first to the intents of one supplier's part."""
+
+    def __init__(self, part: str) -> None:
+        super().__init__()
+        self.part = part
+
+    async def put(self, intent: Intent) -> Intent:
+        if intent.offer == self.part:
+            raise IntentConflict("somebody else was first")
+        return await super().put(intent)
+
+
+async def test_what_somebody_else_buys_at_the_same_time_is_not_bought_at_the_next_supplier(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    rivals.store = BusyStore(part_of(rivals.offer, "cheap").name)
+    result = await rivals.market().apply(FLEET, rivals.offer, 3)
+    assert isinstance(result, Failed)
+    assert result.retryable
+    assert rivals.held() == {"cheap": 0, "dear": 0}
+
+
+async def test_what_is_bought_and_not_listed_yet_is_quoted_at_its_price_after_a_restart_too(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    await rivals.market().apply(FLEET, rivals.offer, 2)
+    rivals.change("cheap", usd_per_replica_hour=5.0)
+    restarted = rivals.market()
+    await restarted.observe(FLEET, rivals.offer)
+    quote = await restarted.quote(rivals.offer)
+    assert quote is not None
+    assert quote.usd_per_replica_hour == 20.0, "two are held at 20"
+
+
+async def test_while_nobody_knows_what_was_paid_nothing_is_quoted(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    await rivals.market().apply(FLEET, rivals.offer, 2)
+    rivals.wires["cheap"].is_cut = True
+    restarted = rivals.market()
+    with pytest.raises(SupplierUnavailable, match="nobody knows what it holds"):
+        await restarted.observe(FLEET, rivals.offer)
+    assert await restarted.quote(rivals.offer) is None
+
+
+async def test_without_a_quote_nothing_is_bought_above_the_policys_own_price(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    rivals.offer = offer_with(usd_per_replica_hour=15.0)
+    assert isinstance(await rivals.market().apply(FLEET, rivals.offer, 3), Failed)
+    assert rivals.held() == {"cheap": 0, "dear": 0}
 
 
 def test_the_breaker_waits_longer_each_time_and_forgets_when_it_is_answered() -> None:

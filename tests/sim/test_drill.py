@@ -5,7 +5,11 @@ import pytest
 from controlplane.sim.drill import USD_PER_HOUR, Drill, drill
 
 
-@pytest.mark.parametrize("seed", range(6))
+# Seeds that once broke a rule: replicas that were bought and not listed yet were left out of the quote, after a restart all of them.
+REGRESSIONS = (207, 224)
+
+
+@pytest.mark.parametrize("seed", (*range(6), *REGRESSIONS))
 def test_whatever_goes_wrong_the_budget_holds_and_nothing_is_orphaned(seed: int) -> None:
     result = drill(seed)
     assert result.broken == []

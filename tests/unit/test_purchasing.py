@@ -1,0 +1,87 @@
+"""Giving back: one machine that cannot be ended keeps no other and is not paid for twice, and a machine of several replicas goes once."""
+
+from dataclasses import dataclass, field
+
+from actuators.api import Applied, Failed, Intent
+from actuators.holdings import Holding, HoldingState, Listing, Owned
+from actuators.lots import Rented, holdings_of, machine_of, replicas_of
+from actuators.purchasing import PurchasingActuator
+from controlplane.contracts.errors import SupplierUnavailable
+from controlplane.contracts.events import Quote
+from controlplane.contracts.fleet import Offer
+from tests.contract.actuator_rigs import offer_with
+from tests.fakes import MemoryIntentStore
+
+FLEET = "r1"
+
+
+@dataclass
+class Machines:
+    """A supplier of machines in memory, some of which cannot be ended."""
+
+    states: dict[str, HoldingState]
+    stuck: frozenset[str] = frozenset()
+    released: list[str] = field(default_factory=list)
+    bought: list[int] = field(default_factory=list)
+    remembers_tokens = True
+
+    async def listing(self, fleet: str, offer: Offer) -> Listing:
+        holdings: list[Holding] = []
+        for name, state in self.states.items():
+            holdings += holdings_of(Rented(name, "", state, 0.0), offer)
+        return Listing(1000.0, tuple(holdings))
+
+    async def buy(self, intent: Intent, offer: Offer) -> tuple[str, ...]:
+        self.bought.append(intent.count)
+        return tuple(replica for index in range(intent.count) for replica in replicas_of(f"new-{index}", offer))
+
+    async def release(self, fleet: str, offer: Offer, replica: str) -> None:
+        name = machine_of(replica)
+        self.released.append(name)
+        if name in self.stuck:
+            raise SupplierUnavailable(f"{name} cannot be ended")
+        self.states.pop(name, None)
+
+    async def owned(self) -> tuple[Owned, ...]:
+        return ()
+
+    async def quote(self, offer: Offer) -> Quote | None:
+        return None
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def ready(*names: str) -> dict[str, HoldingState]:
+    return dict.fromkeys(names, HoldingState.READY)
+
+
+async def test_a_machine_that_cannot_be_ended_does_not_keep_the_others() -> None:
+    machines = Machines(ready("a", "b", "c"), frozenset({"a"}))
+    result = await PurchasingActuator(machines, MemoryIntentStore()).apply(FLEET, offer_with(), 0)
+    assert isinstance(result, Applied)
+    assert (result.change, result.reason) == (-2, "a cannot be ended")
+    assert set(machines.states) == {"a"}
+
+
+async def test_where_nothing_can_be_ended_the_error_is_told() -> None:
+    machines = Machines(ready("a", "b"), frozenset({"a", "b"}))
+    result = await PurchasingActuator(machines, MemoryIntentStore()).apply(FLEET, offer_with(), 0)
+    assert result == Failed("a cannot be ended", retryable=True)
+
+
+async def test_a_failed_machine_that_cannot_be_ended_stops_neither_others_nor_growth_and_is_not_replaced_while_it_is_paid() -> None:
+    failures = dict.fromkeys(("a", "b"), HoldingState.FAILED)
+    machines = Machines({**failures, **ready("c")}, frozenset({"a"}))
+    result = await PurchasingActuator(machines, MemoryIntentStore()).apply(FLEET, offer_with(), 5)
+    assert isinstance(result, Applied)
+    assert (machines.bought, result.reason) == ([3], "a cannot be ended")
+    assert machines.released == ["a", "b"]
+
+
+async def test_a_machine_of_several_replicas_is_given_back_once() -> None:
+    machines = Machines({**ready("a", "b"), "c": HoldingState.FAILED})
+    result = await PurchasingActuator(machines, MemoryIntentStore()).apply(FLEET, offer_with(replicas_per_lot=4), 0)
+    assert isinstance(result, Applied)
+    assert result.change == -8
+    assert sorted(machines.released) == ["a", "b", "c"]
