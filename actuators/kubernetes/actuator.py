@@ -12,7 +12,7 @@ It decides no number; where it does less than it was told it says why. `scaling`
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,9 +153,8 @@ class KubernetesActuator:
     async def _shrink(self, fleet: str, offer: Offer, sight: Sight, wanted: int) -> Result:
         lot, reason = offer.replicas_per_lot, _contested(sight)
         idle = max(sight.asked - sight.counted.ready, 0)
-        budgets = await self._cluster.budgets(sight.target.namespace)
         ready = [pod for pod in sight.pods if pod.state is PodState.READY]
-        most, budget = allowed(budgets.find(sight.target.namespace), ready) if budgets is not None else (None, "")
+        most, budget = await self._allowed(sight, ready)
         if most is not None and sight.asked - wanted > idle + most:
             kept = in_lots(sight.asked, sight.asked - idle - most, lot) - wanted
             short = f"{kept} kept for now: PodDisruptionBudget {budget} lets {most} go"
@@ -174,6 +173,15 @@ class KubernetesActuator:
         if waits:
             return Skipped(waits)
         return await self._write(fleet, offer, sight, wanted, reason)
+
+    async def _allowed(self, sight: Sight, ready: Sequence[Pod]) -> tuple[int | None, str]:
+        """Return how many of the ready disruption budgets let go beside those that are told to go already, and which budget says so."""
+        namespace = sight.target.namespace
+        budgets = await self._cluster.budgets(namespace)
+        if budgets is None:
+            return None, ""
+        known = tuple((await self._cluster.pods(namespace)).find(namespace))
+        return allowed(budgets.find(namespace), ready, known, max(sight.counted.ready - sight.asked, 0))
 
     async def _write(self, fleet: str, offer: Offer, sight: Sight, wanted: int, reason: str) -> Applied:
         await self._scaling(fleet, offer).write(sight.resource, sight.workload, wanted, self._clock())

@@ -5,6 +5,7 @@ Owns the connection; it must not know a fleet. Who we are comes from a kubeconfi
 """
 
 import asyncio
+import contextlib
 import json
 import random
 import re
@@ -30,6 +31,8 @@ PATIENCE_SECONDS = 8.0
 FIRST_PAUSE_SECONDS = 0.2
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+# The first event of a watch that the server took; the others are the server's own.
+OPENED = "OPENED"
 Json = dict[str, Any]
 # The official client comes without types.
 client: Any = untyped_client
@@ -67,6 +70,14 @@ NODES = Resource("/api/v1", "nodes", "Node", is_namespaced=False)
 EVENTS = Resource("/api/v1", "events", "Event")
 
 
+@dataclass(slots=True)
+class _SignedIn:
+    """The official client with one set of credentials, and how many requests are using it."""
+
+    client: Any
+    users: int = 0
+
+
 class ApiServer:
     """A connection to one cluster, signed in on first use. `calls` counts requests by verb and resource.
 
@@ -76,7 +87,7 @@ class ApiServer:
 
     def __init__(self, context: str | None = None, kubeconfig: Path | None = None, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._context, self._kubeconfig, self._patience_seconds = context, kubeconfig, patience_seconds
-        self._client: Any = None
+        self._signed: _SignedIn | None = None
         self._signing_in, self._discovering = asyncio.Lock(), asyncio.Lock()
         self._resources: dict[tuple[str, str], Resource] = {}
         self._version: tuple[int, int] | None = None
@@ -123,17 +134,17 @@ class ApiServer:
             return self._version
 
     async def watch(self, resource: Resource, namespace: str, since: str, seconds: int) -> AsyncIterator[Json]:
-        """Yield watch events from a resource version on, until the server ends it; Gone where it is too old."""
+        """Yield `OPENED`, and watch events from a resource version on, until the server ends it; Gone where it is too old."""
         query = {"watch": "1", "resourceVersion": since, "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
         request = Request("watch", resource.name, namespace)
         self.calls[request.verb, request.resource] += 1
         # The server ends it in time; a connection that is dead without saying so is given up a little later.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_SECONDS, sock_read=seconds + TIMEOUT_SECONDS)
         try:
-            answer = await self._send("GET", resource.url(namespace) + "?" + urlencode(query), None, "", timeout)
-            async with answer:
+            async with self._answering("GET", resource.url(namespace) + "?" + urlencode(query), None, "", timeout) as answer:
                 if answer.status != 200:
                     raise error_of(request, answer.status, await answer.read(), answer.headers.get("Retry-After"))
+                yield {"type": OPENED}
                 async for line in answer.content:
                     yield _event(request, line)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
@@ -141,9 +152,9 @@ class ApiServer:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        signed, self._signed = self._signed, None
+        if signed is not None:
+            await signed.client.close()
 
     async def _asked(
         self,
@@ -186,12 +197,8 @@ class ApiServer:
     async def _once(self, request: Request, method: str, url: str, body: Json | None, content: str) -> Json:
         self.calls[request.verb, request.resource] += 1
         try:
-            answer = await self._send(method, url, body, content, aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
-            async with answer:
+            async with self._answering(method, url, body, content, aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)) as answer:
                 text = await answer.read()
-                if answer.status == 401:
-                    # What signed us in has run out: the next request signs in anew.
-                    await self.close()
                 if answer.status >= 300:
                     raise error_of(request, answer.status, text, answer.headers.get("Retry-After"))
                 found: Json = json.loads(text)
@@ -199,17 +206,33 @@ class ApiServer:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise Busy(f"{request}: {_text(error)}") from error
 
-    async def _send(self, method: str, url: str, body: Json | None, content: str, timeout: aiohttp.ClientTimeout) -> Any:
-        """Return the answer's stream, as aiohttp gives it."""
-        signed = await self._signed_in()
-        headers = {"Accept": "application/json", "User-Agent": FIELD_MANAGER, **({"Content-Type": content} if body is not None else {})}
-        await signed.update_params_for_auth(headers, [], ["BearerToken"], url, method, body)
-        answer = await signed.rest_client.request(method, signed.configuration.host + url, headers, body, _request_timeout=timeout)
-        return answer.response
+    @contextlib.asynccontextmanager
+    async def _answering(
+        self, method: str, url: str, body: Json | None, content: str, timeout: aiohttp.ClientTimeout
+    ) -> AsyncIterator[Any]:
+        """Give the answer's stream, as aiohttp does.
 
-    async def _signed_in(self) -> Any:
+        After a 401 the next request signs in anew; watches and calls under way keep their connection, and the last one closes it.
+        """
+        signed = await self._signed_in()
+        signed.users += 1
+        try:
+            headers = {"Accept": "application/json", "User-Agent": FIELD_MANAGER, **({"Content-Type": content} if body is not None else {})}
+            await signed.client.update_params_for_auth(headers, [], ["BearerToken"], url, method, body)
+            where = signed.client.configuration.host + url
+            answer = await signed.client.rest_client.request(method, where, headers, body, _request_timeout=timeout)
+            async with answer.response as response:
+                if response.status == 401 and self._signed is signed:
+                    self._signed = None
+                yield response
+        finally:
+            signed.users -= 1
+            if self._signed is not signed and signed.users == 0:
+                await signed.client.close()
+
+    async def _signed_in(self) -> _SignedIn:
         async with self._signing_in:
-            if self._client is None:
+            if self._signed is None:
                 settings = client.Configuration()
                 try:
                     await self._load(settings)
@@ -217,8 +240,8 @@ class ApiServer:
                     which = f"context {self._context}" if self._context else "the current context, nor a pod's own cluster"
                     raise SupplierUnavailable(f"no way to sign in to Kubernetes with {which}: {error}") from error
                 settings.retries = None
-                self._client = client.ApiClient(settings)
-            return self._client
+                self._signed = _SignedIn(client.ApiClient(settings))
+            return self._signed
 
     async def _load(self, settings: Any) -> None:
         if self._context is None and self._kubeconfig is None:

@@ -5,6 +5,7 @@ It must not know an offer; `actuator` reads it.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,19 @@ from actuators.kubernetes.mirror import BLIND_SECONDS, Kept, Mirror
 from actuators.kubernetes.nodes import ALL, Demand, Inventory, Node, inventory, parse_node, takes
 from actuators.kubernetes.pods import Pod, parse_pod
 from actuators.kubernetes.workloads import Workload, parse_workload
+from controlplane.contracts.errors import SupplierError
+
+# A server that has just restarted refuses what it grants a moment later, and somebody may bind a role at any time.
+DENIED_SECONDS = 120.0
 
 log = structlog.get_logger(__name__)
 
 
 class Cluster:
-    """Make it in a running loop; `close` ends its watches. `blind_seconds`: how long without the server before that is said."""
+    """Make it in a running loop; `close` ends its watches. `blind_seconds`: how long without the server before that is said.
+
+    `denied_seconds` is how long it does without what it may not see, or sees by namespace only, before it asks again.
+    """
 
     def __init__(
         self,
@@ -32,12 +40,14 @@ class Cluster:
         *,
         blind_seconds: float = BLIND_SECONDS,
         patience_seconds: float = PATIENCE_SECONDS,
+        denied_seconds: float = DENIED_SECONDS,
     ) -> None:
         self.server = ApiServer(context, kubeconfig, patience_seconds)
-        self._blind_seconds = blind_seconds
+        self._blind_seconds, self._denied_seconds = blind_seconds, denied_seconds
         self._mirrors: dict[tuple[Resource, str], Mirror[Any]] = {}
-        self._narrow: set[Resource] = set()
-        self._denied: set[Resource] = set()
+        # When a kind was last refused in the whole cluster, and when altogether.
+        self._narrow: dict[Resource, float] = {}
+        self._denied: dict[Resource, float] = {}
         self._budgets: Resource | None = None
         self._pools: dict[str, Inventory] = {}
         self._pools_state = (-1, -1)
@@ -87,25 +97,46 @@ class Cluster:
         await self.server.close()
 
     async def _optional[T: Kept](self, resource: Resource, namespace: str, parse: Callable[[Json], T]) -> Mirror[T] | None:
-        if resource in self._denied:
+        if self._is_recent(self._denied.get(resource)):
             return None
         try:
-            return await self._mirror(resource, namespace, parse)
+            mirror = await self._mirror(resource, namespace, parse)
         except Forbidden as error:
-            log.warning("done without", resource=resource.name, reason=str(error))
-            self._denied.add(resource)
+            if resource not in self._denied:
+                log.warning("done without", resource=resource.name, reason=str(error))
+            self._denied[resource] = time.monotonic()
             return None
+        if self._denied.pop(resource, None) is not None:
+            log.info("seen again", resource=resource.name)
+        return mirror
 
     async def _mirror[T: Kept](self, resource: Resource, namespace: str, parse: Callable[[Json], T]) -> Mirror[T]:
-        if resource not in self._narrow:
+        refused = self._narrow.get(resource)
+        if not self._is_recent(refused):
+            if refused is not None:
+                # Whoever asks meanwhile sees its namespace.
+                self._narrow[resource] = time.monotonic()
             try:
-                return await self._opened(resource, "", parse)
-            except Forbidden as error:
-                if not namespace or not resource.is_namespaced:
+                mirror = await self._opened(resource, "", parse)
+            except SupplierError as error:
+                if not namespace or not resource.is_namespaced or (refused is None and not isinstance(error, Forbidden)):
                     raise
-                log.info("watched by namespace", resource=resource.name, reason=str(error))
-                self._narrow.add(resource)
+                if refused is None:
+                    log.info("watched by namespace", resource=resource.name, reason=str(error))
+                self._narrow[resource] = time.monotonic()
+            else:
+                await self._widen(resource)
+                return mirror
         return await self._opened(resource, namespace, parse)
+
+    async def _widen(self, resource: Resource) -> None:
+        """End the watches by namespace of a kind that is seen in the whole cluster by now."""
+        if self._narrow.pop(resource, None) is not None:
+            narrow = [key for key in self._mirrors if key[0] == resource and key[1]]
+            await asyncio.gather(*(self._mirrors.pop(key).stop() for key in narrow))
+
+    def _is_recent(self, refused: float | None) -> bool:
+        return refused is not None and time.monotonic() - refused < self._denied_seconds
 
     async def _opened[T: Kept](self, resource: Resource, namespace: str, parse: Callable[[Json], T]) -> Mirror[T]:
         key = (resource, namespace)

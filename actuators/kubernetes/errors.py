@@ -33,7 +33,11 @@ class Refused(SupplierError):
 
 
 class Forbidden(Refused):
-    """Role-based access control does not let us, or nobody knows who we are."""
+    """Role-based access control does not let us."""
+
+
+class SignedOut(SupplierUnavailable):
+    """Nobody knows who we are (401): a token that has run out, or a server that cannot check it now. The next request signs in anew."""
 
 
 class NotFound(Refused):
@@ -64,7 +68,7 @@ def error_of(request: Request, status: int, body: bytes | str, retry_after: str 
     if status == 403:
         return Forbidden(f"not allowed to {request}: {said}", status)
     if status == 401:
-        return Forbidden(f"not signed in, so not allowed to {request}: {said}", status)
+        return SignedOut(f"not signed in, so not allowed to {request}: {said}")
     text = f"{request}: {said}"
     if status == 404:
         return NotFound(text, status)

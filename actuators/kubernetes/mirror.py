@@ -20,8 +20,8 @@ from typing import Protocol
 
 import structlog
 
-from actuators.kubernetes.api_server import ApiServer, Json, Resource
-from actuators.kubernetes.errors import Forbidden, Gone, NotFound
+from actuators.kubernetes.api_server import OPENED, ApiServer, Json, Resource
+from actuators.kubernetes.errors import Forbidden, Gone, NotFound, SignedOut
 from controlplane.contracts.errors import SupplierError, SupplierUnavailable
 
 PAGE = "500"
@@ -73,6 +73,8 @@ class Mirror[T: Kept]:
         self.changes = 0
         self._synced = asyncio.Event()
         self._broken_since: float | None = None
+        self._error_since = 0.0
+        self._pause_seconds = FIRST_PAUSE_SECONDS
         self._blind_seconds = blind_seconds
         self._error: SupplierError | None = None
         self._task: asyncio.Task[None] | None = None
@@ -100,8 +102,13 @@ class Mirror[T: Kept]:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.05):
                     await self._synced.wait()
-        if self._broken_since is not None and self._error is not None and time.monotonic() - self._broken_since > self._blind_seconds:
-            raise self._error
+        now = time.monotonic()
+        if self._broken_since is None or self._error is None or now - self._broken_since <= self._blind_seconds:
+            return
+        if now - self._error_since <= self._blind_seconds:
+            # A server that comes back may refuse for a moment what it grants: what stands in the way is not known yet.
+            raise SupplierUnavailable(f"the watch of {self._resource.name} is interrupted: {self._error}")
+        raise self._error
 
     def find(self, key: str) -> Iterable[T]:
         """Return what is found under a key."""
@@ -133,25 +140,28 @@ class Mirror[T: Kept]:
                 del self._listeners[key]
 
     async def _run(self) -> None:
-        pause = FIRST_PAUSE_SECONDS
         while True:
             try:
                 if not self._version:
                     await self._list()
-                self._seeing()
-                pause = FIRST_PAUSE_SECONDS
+                    self._seeing()
                 await self._follow()
+                self._pause_seconds = FIRST_PAUSE_SECONDS
             except Gone:
                 self._version = ""
-                continue
+                await self._pause()
             except Exception as error:
                 if not isinstance(error, SupplierError):
                     # Whatever it was, the list is read anew: a watch that has died unseen would tell of the past for ever.
                     self._version = ""
                     error = SupplierUnavailable(f"watching {self._resource.name}: unexpected {type(error).__name__}: {error}")
                 self._went_blind(error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-                pause = min(pause * 2.0, LONGEST_PAUSE_SECONDS)
+                await self._pause()
+
+    async def _pause(self) -> None:
+        """Wait, each time for longer until the watch has told something."""
+        await asyncio.sleep(self._pause_seconds * random.uniform(0.5, 1.5))
+        self._pause_seconds = min(self._pause_seconds * 2.0, LONGEST_PAUSE_SECONDS)
 
     async def _list(self) -> None:
         found: dict[str, T] = {}
@@ -176,8 +186,10 @@ class Mirror[T: Kept]:
         seconds = round(WATCH_SECONDS * random.uniform(0.8, 1.2))
         async with contextlib.aclosing(self._events(seconds)) as events:
             async for event in events:
-                raw = event["object"]
                 self._seeing()
+                if event["type"] == OPENED:
+                    continue
+                self._pause_seconds, raw = FIRST_PAUSE_SECONDS, event["object"]
                 if event["type"] == "DELETED":
                     self._drop(raw["metadata"]["uid"])
                 elif event["type"] != "BOOKMARK":
@@ -228,8 +240,10 @@ class Mirror[T: Kept]:
             self._tell(tuple(self._listeners))
 
     def _went_blind(self, error: SupplierError) -> None:
-        if self._error is None:
-            level = log.error if isinstance(error, Forbidden | NotFound) else log.warning
+        if type(self._error) is not type(error):
+            level = log.error if isinstance(error, Forbidden | NotFound | SignedOut) else log.warning
             level("the watch is interrupted", resource=self._resource.name, namespace=self._namespace, reason=str(error))
+            self._error_since = time.monotonic()
+        if self._broken_since is None:
             self._broken_since = time.monotonic()
         self._error = error

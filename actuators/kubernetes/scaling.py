@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from actuators.api import Intent, IntentStore
 from actuators.kubernetes.api_server import APPLY, MERGE, ApiServer, Json, Resource
-from actuators.kubernetes.errors import Conflict, Refused
+from actuators.kubernetes.errors import Conflict, Refused, SignedOut
 from actuators.kubernetes.selectors import Selector, parse_selector
 from actuators.kubernetes.workloads import Owner, Workload, Written
 from controlplane.contracts.errors import SupplierError
@@ -66,7 +66,7 @@ class Scaling:
         current = await self._record(asked)
         try:
             scale = await self._patched(resource, workload, replicas)
-        except (Conflict, Refused) as error:
+        except (Conflict, Refused, SignedOut) as error:
             if isinstance(error, Conflict) and error.may_be_us:
                 raise
             # Surely not written: what we wrote last is what it was.

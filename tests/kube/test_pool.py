@@ -138,6 +138,38 @@ async def test_a_disruption_budget_lets_replicas_go_only_as_it_allows(scene: Sce
     assert scene.asked() == 3
 
 
+async def test_a_disruption_budget_holds_however_quickly_it_is_asked_again(scene: Scene) -> None:
+    await scene.ready(4)
+    path = f"/apis/policy/v1beta1/namespaces/{scene.namespace}/poddisruptionbudgets"
+    spec = {"minAvailable": 3, "selector": {"matchLabels": {"app": "r1"}}}
+    scene.plane.call("POST", path, {"metadata": {"name": "keep-three"}, "spec": spec})
+
+    async def shrunk() -> object:
+        return await scene.subject.apply(FLEET, scene.offer, 0)
+
+    assert isinstance(await eventually(shrunk, lambda result: isinstance(result, Applied)), Applied)
+    for _ in range(20):
+        assert isinstance(await shrunk(), Skipped)
+    assert scene.asked() == 3
+
+
+async def test_a_drain_that_is_called_off_leaves_no_mark(scene_of: SceneMaker, engine: Engine) -> None:
+    scene = scene_of(actuator_options={"drain_grace_seconds": 60.0, "metrics_port": engine.port})
+    await scene.ready(2)
+    engine.running = 2
+
+    async def marked() -> int:
+        mirror = await scene.cluster.pods(scene.namespace)
+        return sum(pod.draining_since_unix is not None for pod in mirror.find(scene.namespace))
+
+    assert isinstance(await scene.subject.apply(FLEET, scene.offer, 1), Skipped)
+    assert await eventually(marked, lambda count: count == 1) == 1
+    assert await scene.subject.apply(FLEET, scene.offer, 2) == Skipped("already there")
+    assert await eventually(marked, lambda count: count == 0) == 0
+    notes = [pod["metadata"].get("annotations", {}) for pod in scene.kubelets.pods()]
+    assert not any("deletion-cost" in key for each in notes for key in each)
+
+
 async def test_the_idle_are_marked_to_go_first_and_the_busy_are_not(scene: Scene) -> None:
     await scene.ready(3)
     busy, *idle = sorted(pod["metadata"]["name"] for pod in scene.kubelets.pods())

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from actuators.kubernetes.disruption import allowed, parse_budget
-from actuators.kubernetes.errors import Busy, Conflict, Forbidden, Gone, NotFound, Refused, Request, error_of
+from actuators.kubernetes.errors import Busy, Conflict, Forbidden, Gone, NotFound, Refused, Request, SignedOut, error_of
 from actuators.kubernetes.in_flight import in_flight_of
 from actuators.kubernetes.nodes import holder_of, inventory, parse_node, takes
 from actuators.kubernetes.pods import Pod, PodState, parse_pod, quantity
@@ -242,13 +242,25 @@ def test_the_tightest_disruption_budget_counts() -> None:
     assert allowed([parse_budget(budget("new", "r1", None))], pods) == (0, "new"), "what is not worked out yet allows nothing"
 
 
+@pytest.mark.parametrize(("ready", "leaving", "left"), [(4, 0, 1), (4, 1, 0), (3, 0, 0), (2, 0, 0), (5, 0, 1)])
+def test_a_budget_whose_status_is_of_a_moment_ago_is_not_used_twice(ready: int, leaving: int, left: int) -> None:
+    raw = {
+        "metadata": {"uid": "b", "namespace": "s", "name": "keep-three"},
+        "spec": {"selector": {"matchLabels": {"app": "r1"}}},
+        "status": {"disruptionsAllowed": 1, "currentHealthy": 4},
+    }
+    serving = [Pod(f"u{number}", "s", f"p{number}", {"app": "r1"}, PodState.READY, "", 0.0) for number in range(ready)]
+    known = [*serving, Pod("d", "s", "d", {"app": "r1"}, PodState.DRAINING, "", 0.0), Pod("o", "s", "o", {}, PodState.READY, "", 0.0)]
+    assert allowed([parse_budget(raw)], serving, known, leaving) == (left, "keep-three")
+
+
 SCALE = Request("patch", "deployments.apps/scale", "serving", "r1")
 
 
 @pytest.mark.parametrize(
     ("status", "kind", "retryable"),
     [
-        (401, Forbidden, False),
+        (401, SignedOut, True),
         (403, Forbidden, False),
         (404, NotFound, False),
         (409, Conflict, True),

@@ -1,0 +1,97 @@
+"""Credentials that run out while requests are under way: those end as they would have, and the next one signs in anew."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from actuators.kubernetes.api_server import OPENED, PODS, ApiServer
+from actuators.kubernetes.errors import SignedOut
+
+
+class Door:
+    """A server that takes the token `good` alone once it is `strict`; lists of namespace `slow` wait until they are let go."""
+
+    def __init__(self) -> None:
+        self.is_strict = False
+        self.go, self.arrived = asyncio.Event(), asyncio.Event()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if self.is_strict and request.headers.get("Authorization") != "Bearer good":
+            return web.json_response({"message": "Unauthorized"}, status=401)
+        if "watch" in request.query:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            await self.go.wait()
+            await response.write(json.dumps({"type": "BOOKMARK", "object": {}}).encode() + b"\n")
+            return response
+        if "slow" in request.path:
+            self.arrived.set()
+            await self.go.wait()
+        return web.json_response({"items": []})
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[tuple[Door, str]]:
+    door, app = Door(), web.Application()
+    app.router.add_route("*", "/{path:.*}", door.handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield door, f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+def signed_with(path: Path, url: str, token: str) -> Path:
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": url}}],
+        "users": [{"name": "me", "user": {"token": token}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "me"}}],
+    }
+    path.write_text(json.dumps(document))
+    return path
+
+
+async def test_a_refused_sign_in_breaks_nothing_that_is_under_way(door: tuple[Door, str], tmp_path: Path) -> None:
+    server, url = door
+    config = signed_with(tmp_path / "config", url, "old")
+    api = ApiServer(kubeconfig=config, patience_seconds=0.0)
+    try:
+        slow = asyncio.ensure_future(api.get(PODS, "slow"))
+        events = api.watch(PODS, "s", "5", 60)
+        assert await anext(events) == {"type": OPENED}
+        await server.arrived.wait()
+        server.is_strict = True
+        with pytest.raises(SignedOut):
+            await api.get(PODS, "other")
+        signed_with(config, url, "good")
+        assert await api.get(PODS, "other") == {"items": []}, "the next request reads the new token"
+        server.go.set()
+        assert await slow == {"items": []}
+        assert (await anext(events))["type"] == "BOOKMARK"
+        assert [event async for event in events] == []
+    finally:
+        server.go.set()
+        await api.close()
+
+
+async def test_a_watch_that_is_not_signed_in_signs_in_anew(door: tuple[Door, str], tmp_path: Path) -> None:
+    server, url = door
+    server.is_strict = True
+    config = signed_with(tmp_path / "config", url, "old")
+    api = ApiServer(kubeconfig=config, patience_seconds=0.0)
+    try:
+        with pytest.raises(SignedOut):
+            await anext(api.watch(PODS, "s", "5", 60))
+        signed_with(config, url, "good")
+        assert await anext(api.watch(PODS, "s", "5", 60)) == {"type": OPENED}
+    finally:
+        server.go.set()
+        await api.close()
