@@ -164,6 +164,10 @@ def _calm_level(spread: Spread, row: Index, memory: Array, quantiles: Array) -> 
     missed *= (1.0 - 1.0 / memory)[:, None, None]
     missed[missed < FORGOTTEN] = 0.0
     spread.missed[row] = missed
+    calm = ~missed[:, :, 0].any(axis=1)
+    if calm.any():
+        # Nothing is left to be relieved of, whether or not somebody else keeps us wary.
+        spread.relief[row[calm]] = 0.0
     out: Array = quantiles + np.minimum(missed, (1.0 - LEAST_ROOM) * (1.0 - quantiles))
     return out
 

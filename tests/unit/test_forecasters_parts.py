@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from controlplane.contracts.errors import SnapshotError
 from controlplane.contracts.fleet import ForecastSettings
@@ -210,3 +212,24 @@ def test_a_quantile_leaves_room_for_the_waves_that_nobody_foresees_and_forgets_t
     again = _with_waves(0.0, 9000, spread, noise)
     assert not spread.missed.any()
     assert again == pytest.approx(calm, abs=0.015)
+    assert not spread.relief.any(), "who fears no wave is relieved of none"
+
+
+@given(st.sets(st.integers(0, 30), max_size=4), st.sets(st.integers(0, 119), max_size=8))
+def test_waves_of_another_fleet_change_nothing_of_ones_own(own: set[int], others: set[int]) -> None:
+    """Waves that are forgotten after some 26 steps: what one fleet knows is the same to the bit beside another that has had waves, too."""
+    alone, both = (start_spread(fleets, np.array([HOUR]), 2, LEVELS) for fleets in (1, 2))
+    noise = 0.1 * np.random.default_rng(7).standard_normal((120, 2))
+    for step in range(120):
+        waves = [step in own, step in others]
+        for spread in (alone, both):
+            rows = np.arange(spread.count.size)
+            for is_wave in (True, False):
+                row = np.array([number for number in rows if waves[number] == is_wave], dtype=np.int64)
+                error, memory = np.repeat(noise[step, row, None], 2, axis=1), np.full(row.size, 3.0)
+                if is_wave and row.size:
+                    learn_surprises(spread, row, error + 1.0, memory)
+                elif row.size:
+                    learn_errors(spread, row, np.zeros_like(row), error, memory, np.ones(row.size), LEVELS)
+    for name in ("scale", "count", "histogram", "shape", "shift", "quantile", "missed", "relief"):
+        assert (getattr(alone, name)[0] == getattr(both, name)[0]).all(), name
