@@ -5,6 +5,7 @@ The actuator behind it is `actuators`; `controlplane.services.actuator` gives it
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -24,6 +25,10 @@ QUICK_SECONDS = 5.0
 REPORT_SECONDS = 300.0
 # How long replicas that came back may keep a shrink waiting for a decision that knows of them.
 OUTDATED_SECONDS = 120.0
+
+PRICES_KEPT = 64
+# Prices are compared as money is: to a hundredth of a cent.
+ROUNDING_USD = 1e-4
 
 log = structlog.get_logger(__name__)
 Publish = Callable[[Event], Awaitable[object]]
@@ -46,6 +51,8 @@ class Reconciler:
         self._woken = asyncio.Event()
         self._status: PoolStatus | None = None
         self._quote: Quote | None = None
+        # Since when each price was told, the newest last.
+        self._prices: deque[tuple[datetime, float]] = deque(maxlen=PRICES_KEPT)
         self._answer: tuple[str, str] = ("", "")
         # When the supply last rose by itself, and since when a shrink waits for a decision made after that.
         self._rose: datetime | None = None
@@ -91,8 +98,24 @@ class Reconciler:
                 decision, target, held, Skipped("more came up since the decision: it takes nothing away before the next one")
             )
             return
+        if target > held and self._is_dearer(decision):
+            await self._report(
+                decision, target, held, Skipped("it is dearer than when that was decided: nothing is bought before the next decision")
+            )
+            target = held
         with self._span(target, held):
             await self._make(decision, target, held)
+
+    def _is_dearer(self, decision: Decision) -> bool:
+        """Return whether the price is above the one that the decision reckoned with: 10 decided on at 2.00 USD/h cost twice that at 4.00.
+
+        Where no price had been told by then, the ceiling or else the policy's price was what counted.
+        """
+        if not self._prices:
+            return False
+        policy = (self.offer.ceiling_usd_per_replica_hour, self.offer.usd_per_replica_hour)
+        known = [usd for since, usd in self._prices if since <= decision.time][-1:] + [usd for usd in policy if usd is not None]
+        return bool(known) and self._prices[-1][1] > known[0] + ROUNDING_USD
 
     def _is_outdated(self, decision: Decision) -> bool:
         """Return whether the decision cannot know of what came up by itself since: what had failed and recovered, or found a node at last.
@@ -130,7 +153,6 @@ class Reconciler:
     async def _observe(self, *, is_our_doing: bool = False) -> PoolStatus | None:
         """Return what is there, published when it changed; None while the supplier does not answer, which is published too."""
         try:
-            await self._price()
             status = await self._actuator.observe(self.fleet, self.offer)
         except SupplierError as error:
             known = self._status or PoolStatus(time=from_unix(self._clock.now()), fleet=self.fleet, offer=self.offer.name, ready=0)
@@ -145,6 +167,7 @@ class Reconciler:
         status = status.model_copy(update={"time": from_unix(self._clock.now())})
         if self._status is not None and _supply(status) > _supply(self._status) and not is_our_doing:
             self._rose = status.time
+        await self._price()
         await self._publish_status(status)
         return status
 
@@ -159,13 +182,21 @@ class Reconciler:
             await self._publish(Tick(time=status.time, cause="unschedulable", fleet=self.fleet))
 
     async def _price(self) -> None:
-        quote = await self._actuator.quote(self.offer)
+        """Publish the quote where it is new. Without one the last counts: giving back, and what is held, do not hang on a price."""
+        try:
+            quote = await self._actuator.quote(self.offer)
+        except SupplierError as error:
+            log.warning("there is no quote", fleet=self.fleet, offer=self.offer.name, reason=str(error))
+            return
         if quote is None:
             return
         old = self._quote
         if old is None or old.model_copy(update={"time": quote.time}) != quote:
             await self._publish(quote)
             self._quote = quote
+        usd = quote.usd_per_replica_hour
+        if usd is not None and (not self._prices or usd != self._prices[-1][1]):
+            self._prices.append((from_unix(self._clock.now()), usd))
 
     async def _report(self, decision: Decision, target: int, held: int, result: Result) -> None:
         """Publish what came of an attempt; the same answer to the same target is said once."""

@@ -7,12 +7,14 @@ import pytest
 
 from actuators.api import Intent
 from actuators.intents import IntentState
+from actuators.wrappers import TimeLimited
 from controlplane.clocks import VirtualClock
-from controlplane.contracts.events import Actuation, Decision, Event, Outcome, PoolStatus, Reason, Tick
-from controlplane.contracts.fleet import Mode
+from controlplane.contracts.errors import SupplierUnavailable
+from controlplane.contracts.events import Actuation, Decision, Event, Outcome, PoolStatus, Quote, Reason, Tick
+from controlplane.contracts.fleet import Mode, Offer
 from controlplane.contracts.units import from_unix
 from controlplane.services.reconciler import Reconciler
-from tests.contract.actuator_rigs import LAG_SECONDS, RIGS, Rig, offer_with
+from tests.contract.actuator_rigs import LAG_SECONDS, RIGS, Rig, SimulatedRig, offer_with
 
 FLEET = "r1"
 START = 1_700_000_000.0
@@ -105,6 +107,49 @@ async def test_an_older_decision_does_not_displace_a_newer_one(scene: Scene) -> 
     await scene.told(3)
     await scene.told(9, age_seconds=30.0)
     assert scene.rig.held() == {"pending": 3}
+
+
+async def test_nothing_is_bought_at_a_price_above_the_one_that_the_decision_reckoned_with(scene: Scene) -> None:
+    rig = scene.rig
+    assert isinstance(rig, SimulatedRig)
+    rig.change_world(usd_per_replica_hour=20.0)
+    await scene.reconciled()
+    await scene.after(10.0)
+    rig.change_world(usd_per_replica_hour=40.0)
+    assert outcomes(await scene.told(3, age_seconds=5.0)) == [Outcome.SKIPPED]
+    assert rig.purchases() == 0
+    await scene.after(5.0)
+    assert outcomes(await scene.told(3)) == [Outcome.APPLIED]
+
+
+async def test_what_is_dearer_now_may_still_be_given_back_and_what_is_cheaper_be_bought(scene: Scene) -> None:
+    rig = scene.rig
+    assert isinstance(rig, SimulatedRig)
+    rig.change_world(usd_per_replica_hour=40.0)
+    await scene.told(3)
+    await scene.after(LAG_SECONDS + 1.0)
+    rig.change_world(usd_per_replica_hour=80.0)
+    assert outcomes(await scene.told(1, age_seconds=5.0)) == [Outcome.APPLIED]
+    rig.change_world(usd_per_replica_hour=30.0)
+    assert outcomes(await scene.told(2, age_seconds=4.0)) == [Outcome.APPLIED]
+    assert rig.held() == {"pending": 2}
+
+
+class Unpriced(TimeLimited):
+    """An actuator whose supplier lists and gives back, and tells no price."""
+
+    async def quote(self, offer: Offer) -> Quote | None:
+        raise SupplierUnavailable("no price today")
+
+
+async def test_giving_back_does_not_hang_on_a_price(scene: Scene) -> None:
+    rig = scene.rig
+    assert isinstance(rig, SimulatedRig)
+    await scene.told(3)
+    await scene.after(LAG_SECONDS + 1.0)
+    scene.reconciler = Reconciler(FLEET, rig.offer, Unpriced(rig.actuator(), 20.0), scene.clock, scene._hear)
+    assert outcomes(await scene.told(1)) == [Outcome.APPLIED]
+    assert rig.held() == {"pending": 1}
 
 
 async def test_an_offer_that_a_decision_leaves_out_keeps_what_it_has(scene: Scene) -> None:
