@@ -1,11 +1,12 @@
 """Replicas that are to go, made to go in the right order and not before their work is done, or their grace is over.
 
 Owns the annotations: what a pod's deletion costs, which a ReplicaSet follows, and since when it drains, which outlives a restart of ours.
-It must not choose them: `shrink` does. `in_flight` says how many requests a replica works on; one that nobody tells of counts as idle,
-and its own termination grace is all it has.
+It must not choose them: `shrink` does. `in_flight` says how many requests a replica works on. Where the policy names no port and no
+annotation tells, it counts as idle, and its own termination grace is all it has.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
@@ -47,7 +48,8 @@ class Drain:
         left = max(target.drain_grace_seconds - (now - since(pod, now)) for pod in going.pods if pod.in_flight > 0)
         if left <= 0.0:
             return ""
-        return f"draining: {going.in_flight:g} requests in flight on {len(going.pods)} replicas that are to go, for {left:.0f} s at most"
+        known = f"{going.in_flight:g}" if math.isfinite(going.in_flight) else "an unknown number of"
+        return f"draining: {known} requests in flight on {len(going.pods)} replicas that are to go, for {left:.0f} s at most"
 
     async def call_off(self, pods: Sequence[Pod], target: Target) -> None:
         """Take the marks back from all of these: a grace that was begun and called off is not over when it is next needed."""
