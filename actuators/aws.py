@@ -20,6 +20,7 @@ from controlplane.contracts.events import Quote
 from controlplane.contracts.fleet import Offer
 
 TAG_FLEET, TAG_OFFER, TAG_INTENT = "tidegate.dev/fleet", "tidegate.dev/offer", "tidegate.dev/intent"
+RESERVATION_PREFIX = "cr-"
 GONE = ("shutting-down", "terminated")
 STOPPED = ("stopping", "stopped")
 
@@ -120,20 +121,30 @@ class AwsSupplier:
         return overrides
 
     async def release(self, fleet: str, offer: Offer, replica: str) -> None:
-        """Terminate the replica's instance; one that is gone already is fine."""
+        """Terminate the replica's instance, or cancel a reservation that is owned; what is gone already is fine."""
         del fleet, offer
-        await self._api.call("ec2", "terminate_instances", InstanceIds=[machine_of(replica)])
+        name = machine_of(replica)
+        if name.startswith(RESERVATION_PREFIX):
+            await self._api.call("ec2", "cancel_capacity_reservation", CapacityReservationId=name)
+        else:
+            await self._api.call("ec2", "terminate_instances", InstanceIds=[name])
 
     async def owned(self) -> tuple[Owned, ...]:
-        """Return every instance of the region that carries our tags and has not ended."""
-        filters = [
-            {"Name": "tag-key", "Values": [TAG_FLEET]},
-            {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
-        ]
-        return tuple(
-            Owned(tag(one, TAG_FLEET), tag(one, TAG_OFFER), one["InstanceId"], one["LaunchTime"].timestamp())
-            for one in await self._instances(filters)
+        """Return every instance and every capacity reservation of the region that carries our tags and has not ended.
+
+        A capacity block is a reservation too, but paid already and not to be given back, so it is left out.
+        """
+        ours_all = {"Name": "tag-key", "Values": [TAG_FLEET]}
+        instances = await self._instances(
+            [ours_all, {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
         )
+        filters = [ours_all, {"Name": "state", "Values": ["active", "pending"]}]
+        reservations = await self._api.pages("ec2", "describe_capacity_reservations", "CapacityReservations", Filters=filters)
+        found = [(one, one["InstanceId"], one["LaunchTime"]) for one in instances]
+        found += [
+            (one, one["CapacityReservationId"], one["CreateDate"]) for one in reservations if one.get("ReservationType") != "capacity-block"
+        ]
+        return tuple(Owned(tag(one, TAG_FLEET), tag(one, TAG_OFFER), name, since.timestamp()) for one, name, since in found)
 
     async def quote(self, offer: Offer) -> Quote | None:
         """Return the spot price, and how many more replicas the account's quota allows."""

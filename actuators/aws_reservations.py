@@ -9,13 +9,12 @@ from hashlib import blake2b
 from typing import Any
 
 from actuators.api import Intent
-from actuators.aws import TAG_INTENT, AwsSupplier, ours, tag, tags_of
+from actuators.aws import RESERVATION_PREFIX, TAG_INTENT, AwsSupplier, ours, tag, tags_of
 from actuators.aws_quotes import LINUX
 from actuators.holdings import Holding, HoldingState, Listing
 from actuators.lots import Rented, holdings_of, machine_of, machines_in
 from controlplane.contracts.fleet import Offer
 
-RESERVATION_PREFIX = "cr-"
 LIVE = ("pending", "running")
 
 

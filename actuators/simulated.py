@@ -51,13 +51,13 @@ class SimulatedSupplier:
 
     async def listing(self, fleet: str, offer: Offer) -> Listing:
         """Return what the cloud lists for this owner and offer."""
-        body = await self._call("GET", "/replicas", params={"owner": fleet, "offer": _pool(offer)})
+        body = await self._call("GET", "/replicas", params={"owner": fleet, "offer": pool_of(offer)})
         return Listing(body["now_unix"], tuple(_holding(replica) for replica in body["replicas"]))
 
     async def buy(self, intent: Intent, offer: Offer) -> tuple[str, ...]:
         """Buy as much of the intent as there is, a lot at least."""
         body = {"count": intent.count, "min_count": offer.replicas_per_lot, "token": intent.token, "owner": intent.fleet}
-        answer = await self._call("POST", f"/offers/{_pool(offer)}/replicas", json=body)
+        answer = await self._call("POST", f"/offers/{pool_of(offer)}/replicas", json=body)
         return tuple(replica["id"] for replica in answer["replicas"])
 
     async def release(self, fleet: str, offer: Offer, replica: str) -> None:
@@ -78,7 +78,7 @@ class SimulatedSupplier:
 
     async def quote(self, offer: Offer) -> Quote | None:
         """Return the cloud's price and stock."""
-        body = await self._call("GET", f"/offers/{_pool(offer)}")
+        body = await self._call("GET", f"/offers/{pool_of(offer)}")
         quote = body["offers"][0]
         fields = ("usd_per_replica_hour", "stock_replicas", "lead_time_seconds")
         return Quote(time=from_unix(body["now_unix"]), offer=offer.name, **{field: quote[field] for field in fields})
@@ -88,7 +88,7 @@ class SimulatedSupplier:
         await self._client.aclose()
 
 
-def _pool(offer: Offer) -> str:
+def pool_of(offer: Offer) -> str:
     """Return the offer's name at the cloud."""
     return str(offer.actuator_options.get("pool") or offer.name)
 

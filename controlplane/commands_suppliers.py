@@ -9,13 +9,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from actuators.aws import AwsSupplier
 from actuators.aws_actuator import aws_supplier
 from actuators.aws_api import AwsApi
 from actuators.aws_blocks import BlockSupplier
 from actuators.holdings import Owned, Supplier
 from actuators.market import part_of
 from actuators.market_suppliers import supplier_of
-from actuators.simulated import simulated_supplier
+from actuators.readiness import probe_of
+from actuators.simulated import pool_of, simulated_supplier
 from controlplane.config import load_fleets, read_secret
 from controlplane.contracts.errors import PolicyError, SupplierError, TidegateError
 from controlplane.contracts.fleet import Fleet, Offer
@@ -37,9 +39,10 @@ def sold_by(fleet: Fleet) -> list[Sold]:
     for offer in fleet.offers:
         options = offer.actuator_options
         if offer.actuator == "aws":
-            found.append(Sold(fleet.name, offer, aws_supplier(options, AwsApi(str(options["region"])))))
+            # Whatever the offer buys, all that an offer which is no more may have bought in the region is looked for.
+            found.append(Sold(fleet.name, offer, AwsSupplier(AwsApi(str(options["region"])), options, probe_of(options), None)))
         elif offer.actuator == "simulated" and options.get("url"):
-            found.append(Sold(fleet.name, offer, simulated_supplier(str(options["url"]))))
+            found.append(Sold(fleet.name, replace(offer, name=pool_of(offer)), simulated_supplier(str(options["url"]))))
         elif offer.actuator == "market":
             names = [str(name) for name in options["suppliers"]]  # type: ignore[attr-defined]
             found += [Sold(fleet.name, part_of(offer, name), supplier_of(name, options, read_secret)) for name in names]

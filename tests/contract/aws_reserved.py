@@ -74,6 +74,8 @@ def extend(world_now: "Callable[[], AwsWorld]") -> None:
             if name.startswith("tag:"):
                 tagged = {(name.removeprefix("tag:"), value) for value in values}
                 listed = [one for one in listed if tagged & {(tag["Key"], tag["Value"]) for tag in one["Tags"]}]
+            if name == "tag-key":
+                listed = [one for one in listed if {tag["Key"] for tag in one["Tags"]} & set(values)]
             if name == "state":
                 listed = [one for one in listed if one["State"] in values]
         return ActionResult({"CapacityReservations": listed})

@@ -1,13 +1,20 @@
 """`tidegate sweep` and `tidegate capacity-block`, against an EC2 API over HTTP."""
 
-from datetime import UTC, datetime
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from actuators.simulated import simulated_actuator
 from controlplane.cli import main
 from controlplane.config import load_fleets
+from controlplane.contracts.fleet import Offer
+from controlplane.sim.cloud_config import CloudConfig, OfferWorld
+from controlplane.sim.cloud_process import CloudProcess
 from tests.contract.aws_world import INSTANCE_TYPE, TEMPLATE, AwsWorld
+from tests.fakes import MemoryIntentStore
 
 POLICY = """
 apiVersion: tidegate.dev/v1alpha1
@@ -69,6 +76,86 @@ def test_what_no_offer_wants_is_listed_and_then_ended(world: AwsWorld, tmp_path:
     assert f"ended {forgotten}" in capsys.readouterr().out
     assert {one.id for one in world.instances()} == {kept, theirs}
     assert run("sweep", str(path)) == 0
+
+
+def reserve(world: AwsWorld, fleet: str, offer: str) -> str:
+    tags = [{"Key": "tidegate.dev/fleet", "Value": fleet}, {"Key": "tidegate.dev/offer", "Value": offer}]
+    made = world.client("ec2").create_capacity_reservation(
+        ClientToken=f"{fleet}.{offer}",
+        InstanceType=INSTANCE_TYPE,
+        InstancePlatform="Linux/UNIX",
+        AvailabilityZone="us-east-1a",
+        InstanceCount=2,
+        TagSpecifications=[{"ResourceType": "capacity-reservation", "Tags": tags}],
+    )
+    return str(made["CapacityReservation"]["CapacityReservationId"])
+
+
+@pytest.mark.parametrize("more", ["", ", purchase: capacityReservation, availabilityZone: us-east-1a", BLOCK])
+def test_a_reservation_that_no_offer_wants_is_paid_empty_too_and_is_cancelled(
+    world: AwsWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: str
+) -> None:
+    path = policy_in(tmp_path, more)
+    kept, forgotten, in_use = reserve(world, "r1", "rented"), reserve(world, "r1", "old-offer"), reserve(world, "r1", "older")
+    launched = rent(world, "r1", "older")
+    begins = datetime.fromtimestamp(world.wall.now_unix, UTC)
+    world.reserved["cr-block"] = {
+        **world.reserved[forgotten],
+        "CapacityReservationId": "cr-block",
+        "ReservationType": "capacity-block",
+        "StartDate": begins,
+        "EndDate": begins + timedelta(days=1),
+    }
+    assert run("sweep", str(path)) == 1
+    shown = capsys.readouterr().out
+    assert f"unwanted {forgotten} of r1/old-offer" in shown
+    assert kept not in shown
+    assert "cr-block" not in shown, "a block is paid: there is nothing to give back"
+    assert run("sweep", str(path), "--end") == 0
+    assert "3 unwanted, 3 ended" in capsys.readouterr().out
+    states = {name: reservation["State"] for name, reservation in world.reserved.items()}
+    assert states == {kept: "active", forgotten: "cancelled", in_use: "cancelled", "cr-block": "active"}
+    assert launched not in {one.id for one in world.instances()}
+
+
+POOLED = """
+apiVersion: tidegate.dev/v1alpha1
+kind: Fleet
+metadata: {{name: r1}}
+spec:
+  serving: {{model: m, slo: {{attainment: 0.99}}}}
+  demand: {{unit: requests, nats: {{}}}}
+  burst:
+    - name: rented
+      accelerator: {{type: H200, perReplica: 8}}
+      capacityPerSecond: 10
+      replicas: {{max: 8}}
+      usdPerReplicaHour: 60
+      simulated: {{url: "{url}", pool: shared}}
+"""
+
+
+def test_replicas_of_an_offer_with_a_pool_are_wanted_under_the_pools_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    world = OfferWorld(usd_per_replica_hour=60.0, lead_time_seconds=60.0)
+    cloud = CloudProcess(tmp_path / "cloud", CloudConfig(offers={"shared": world, "old-pool": world}), max_seconds=100.0)
+    with cloud:
+        path = tmp_path / "policy.yaml"
+        path.write_text(POOLED.format(url=cloud.url))
+        offer = load_fleets([path])[0].offer_by_name["rented"]
+        forgotten = replace(offer, name="old", actuator_options={"pool": "old-pool"})
+
+        async def held(*targets: tuple[Offer, int]) -> dict[str, int]:
+            actuator = simulated_actuator(cloud.url, MemoryIntentStore())
+            for one, target in targets:
+                await actuator.apply("r1", one, target)
+            seen = {one.name: await actuator.observe("r1", one) for one in (offer, forgotten)}
+            await actuator.close()
+            return {name: status.ready + status.pending for name, status in seen.items()}
+
+        assert asyncio.run(held((offer, 2), (forgotten, 1))) == {"rented": 2, "old": 1}
+        assert run("sweep", str(path), "--end") == 0
+        assert "1 unwanted, 1 ended; 1 offers" in capsys.readouterr().out
+        assert asyncio.run(held()) == {"rented": 2, "old": 0}
 
 
 def test_a_supplier_that_does_not_answer_is_not_taken_for_an_empty_one(
