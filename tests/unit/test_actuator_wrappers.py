@@ -85,7 +85,7 @@ async def test_what_takes_too_long_is_cut_off() -> None:
 
 
 def test_a_kind_that_is_not_there_is_named() -> None:
-    with pytest.raises(PolicyError, match="no actuator 'abacus'; known are aws, kubernetes, simulated"):
+    with pytest.raises(PolicyError, match="no actuator 'abacus'; known are aws, kubernetes, market, simulated"):
         create("abacus", {}, MemoryIntentStore())
     with pytest.raises(PolicyError, match=r"simulated\.url"):
         create("simulated", {}, MemoryIntentStore())
