@@ -37,9 +37,7 @@ def aws(more: str = "", types: str = "p5en.48xlarge") -> str:
     "block",
     [
         aws(),
-        aws(
-            ", purchase: spot, noticesQueue: 'https://sqs.example.com/1/tidegate-q', readiness: {url: 'http://{ip}:8009/', within: 20m}"
-        ),
+        aws(", purchase: spot, noticesQueue: 'https://sqs.example.com/1/tidegate-q', readiness: {url: 'http://{ip}:8009/', within: 20m}"),
         aws(", purchase: capacityReservation, availabilityZone: us-east-1a"),
         aws(", purchase: capacityBlock, capacityBlock: {maxUsd: 5000, duration: 2d, confirm: false}"),
         f"market: {{suppliers: [lambda], {LAMBDA}}}",
