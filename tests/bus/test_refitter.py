@@ -4,10 +4,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import numpy as np
 import pytest
 from nats.aio.client import Client
+from structlog.testing import capture_logs
 
 from controlplane.bus.fold import Fold
 from controlplane.bus.publish import Publisher
@@ -99,6 +101,48 @@ async def test_a_refit_under_way_is_given_up_at_the_end_and_due_again_afterwards
     async with at_work(Forecaster(client, FLEET, SystemClock())) as fold:
         await Publisher(client, "tidegate/test").publish(seen_now())
         await eventually(lambda: fold.state.refitted_unix is not None)
+
+
+class Fits:
+    """A fit that finds nothing better, or answers nonsense, once it is let. `asked` is what it was asked."""
+
+    def __init__(self, *, answer: dict[str, Any]) -> None:
+        self.answer, self.let = answer, asyncio.Event()
+        self.asked: list[dict[str, Any]] = []
+
+    async def __call__(self, asked: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(asked)
+        await self.let.wait()
+        return self.answer
+
+
+async def test_a_fleet_that_waits_for_its_turn_has_nothing_written_out_and_is_fitted_to_what_is_known_by_then(
+    client: Client, eventually: Eventually
+) -> None:
+    await tell_of(client, 8)
+    slow, other = Fits(answer={"chosen": KEPT, "errors": {}}), Fits(answer={"chosen": KEPT, "errors": {}})
+    other.let.set()
+    async with at_work(Forecaster(client, FLEET, SystemClock(), slow)) as first:
+        await eventually(lambda: bool(slow.asked))
+        async with at_work(Forecaster(client, FLEET, SystemClock(), other)) as second:
+            before = second.state.learnt.observed_unix
+            seen = seen_now()
+            await Publisher(client, "tidegate/test").publish(seen)
+            await eventually(lambda: second.state.learnt.observed_unix == seen.time.timestamp() != before)
+            assert other.asked == []
+            slow.let.set()
+            await eventually(lambda: second.state.refitted_unix == seen.time.timestamp())
+        await eventually(lambda: first.state.refitted_unix == seen.time.timestamp())
+
+
+async def test_a_fit_that_answers_nonsense_is_said(client: Client, eventually: Eventually) -> None:
+    await tell_of(client, 8)
+    fits = Fits(answer={"no": "such thing"})
+    fits.let.set()
+    with capture_logs() as logs:
+        async with at_work(Forecaster(client, FLEET, SystemClock(), fits)):
+            await eventually(lambda: any(said["event"] == "the refit failed unexpectedly" for said in logs))
+    assert await tides(client) == []
 
 
 async def test_a_fit_that_fails_or_takes_too_long_says_so() -> None:
