@@ -13,7 +13,7 @@ It decides no number; where it does less than it was told it says why. `scaling`
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -162,7 +162,7 @@ class KubernetesActuator:
             if wanted >= sight.asked:
                 await self._stay(sight, sight.asked)
                 return Skipped(short)
-        pods = await with_in_flight(sight.pods, sight.target.metrics_port)
+        pods = self._drain.recalled(await with_in_flight(sight.pods, sight.target.metrics_port))
         if goes_by_ordinal(pods):
             going = dropped(pods, sight.workload.first_ordinal + wanted)
         else:
@@ -223,7 +223,12 @@ class KubernetesActuator:
             # Another process of ours may have written it while it held the lease.
             written = await scaling.written(again=True)
         contested, ours = contest(workload, asked, written), written.after if written is not None else None
-        return Sight(target, resource, workload, asked, pods, counted, contested, ours, await self._pool(offer, target, workload))
+        pool = await self._pool(offer, target, workload)
+        if pool is not None and scaling.selector is not None:
+            # What is asked for and has no pod yet takes its place when it comes.
+            coming = max(asked - sum(pod.is_counted for pod in pods), 0)
+            pool = replace(pool, room=max(pool.room - coming, 0))
+        return Sight(target, resource, workload, asked, pods, counted, contested, ours, pool)
 
     async def _listen(self, fleet: str, offer: Offer, resource: Resource, target: Target) -> None:
         wake = self._wakes.get((fleet, offer.name))

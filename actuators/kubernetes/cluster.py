@@ -87,7 +87,8 @@ class Cluster:
         if found is None:
             mine = [node for node in nodes.find(ALL) if takes(node, demand.labels, demand.tolerations)]
             held = {node.name: tuple(pods.find(f"node/{node.name}")) for node in mine}
-            found = self._pools[demand.key] = inventory(mine, held, demand.gpus_per_pod, demand.pods_per_replica)
+            unplaced = tuple(pods.find("node/"))
+            found = self._pools[demand.key] = inventory(mine, held, demand.gpus_per_pod, demand.pods_per_replica, unplaced)
         return found
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@ annotation tells, it counts as idle, and its own termination grace is all it has
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -18,6 +19,8 @@ from actuators.kubernetes.pods import DELETION_COST, DRAINING_SINCE, Pod
 from actuators.kubernetes.shrink import Leaving, is_ours
 from controlplane.contracts.errors import SupplierError
 
+FORGOTTEN_SECONDS = 86_400.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -27,6 +30,15 @@ class Drain:
     def __init__(self, server: ApiServer, clock: Callable[[], float]) -> None:
         self._server, self._clock = server, clock
         self._said_denied = False
+        # Since when pods drain, by uid, for as long as the watch does not tell, or never where we may not mark them.
+        self._begun: dict[str, float] = {}
+
+    def recalled(self, pods: Sequence[Pod]) -> tuple[Pod, ...]:
+        """Return the pods with when they began to drain, also where the mark is not there."""
+        return tuple(
+            replace(pod, draining_since_unix=self._begun[pod.uid]) if pod.draining_since_unix is None and pod.uid in self._begun else pod
+            for pod in pods
+        )
 
     async def begin(self, going: Leaving, pods: Sequence[Pod], target: Target) -> str:
         """Mark those of the pods that should go, and those alone; return what is waited for, "" once they may go."""
@@ -36,6 +48,7 @@ class Drain:
         notes: dict[str, dict[str, str | None]] = {}
         for name, cost in going.costs.items():
             notes.setdefault(name, {})[DELETION_COST] = None if cost is None else str(cost)
+        self._remember(going.pods if waits else (), pods, now)
         for name in fresh:
             notes.setdefault(name, {})[DRAINING_SINCE] = f"{now:.0f}"
         names = {pod.name for pod in going.pods}
@@ -53,6 +66,7 @@ class Drain:
 
     async def call_off(self, pods: Sequence[Pod], target: Target) -> None:
         """Take the marks back from all of these: a grace that was begun and called off is not over when it is next needed."""
+        self._remember((), pods, self._clock())
         notes: dict[str, dict[str, str | None]] = {}
         for pod in pods:
             if pod.is_counted and is_ours(pod.deletion_cost):
@@ -63,6 +77,13 @@ class Drain:
             await asyncio.gather(*(self._annotate(target.namespace, name, each) for name, each in notes.items()))
         except SupplierError as error:
             log.info("marks stay until the next look", reason=str(error))
+
+    def _remember(self, going: Sequence[Pod], pods: Sequence[Pod], now_unix: float) -> None:
+        """Keep since when those that go drain, and forget the others of these pods and what is long gone."""
+        known = {pod.uid: since(pod, now_unix) for pod in self.recalled(going)}
+        mine = {pod.uid for pod in pods}
+        others = {uid: at for uid, at in self._begun.items() if uid not in mine and now_unix - at < FORGOTTEN_SECONDS}
+        self._begun = others | known
 
     async def _annotate(self, namespace: str, name: str, notes: Mapping[str, str | None]) -> None:
         try:

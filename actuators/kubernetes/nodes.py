@@ -40,18 +40,26 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """The GPUs of the nodes that a fleet may use. `room` is how many more replicas fit, node by node, beside everything placed."""
+    """The GPUs of the nodes that a fleet may use.
+
+    `room` is how many more replicas fit, node by node, beside everything placed and the `waiting` pods of this size that have no node yet.
+    """
 
     nodes: int
     gpus: int
     free_gpus: int
     room: int
     holders: Mapping[str, int]
+    waiting: int = 0
 
     def __str__(self) -> str:
         """Print as `3 nodes, 24 GPUs, 8 free; held by serving/r1 12, batch/train 4`."""
         held = ", ".join(f"{name} {gpus}" for name, gpus in sorted(self.holders.items(), key=lambda item: (-item[1], item[0]))[:5])
-        return f"{self.nodes} nodes, {self.gpus} GPUs, {self.free_gpus} free" + (f"; held by {held}" if held else "")
+        return (
+            f"{self.nodes} nodes, {self.gpus} GPUs, {self.free_gpus} free"
+            + (f", {self.waiting} pods wait for a place" if self.waiting else "")
+            + (f"; held by {held}" if held else "")
+        )
 
 
 def parse_node(raw: Mapping[str, Any]) -> Node:
@@ -98,10 +106,13 @@ class Demand:
         return f"{sorted(self.labels.items())} {self.tolerations} {self.gpus_per_pod} {self.pods_per_replica}"
 
 
-def inventory(nodes: Iterable[Node], pods: Mapping[str, Sequence[Pod]], gpus_per_pod: int, pods_per_replica: int = 1) -> Inventory:
+def inventory(
+    nodes: Sequence[Node], pods: Mapping[str, Sequence[Pod]], gpus_per_pod: int, pods_per_replica: int = 1, unplaced: Iterable[Pod] = ()
+) -> Inventory:
     """Return what the nodes hold. `pods` are all pods by the name of their node; those that are being deleted still hold their GPUs.
 
-    Three nodes of 8 GPUs with 4, 8 and 0 in use have room for 1 + 0 + 2 = 3 pods of 4 GPUs, so for one replica of two such pods.
+    Three nodes of 8 GPUs with 4, 8 and 0 in use have room for 1 + 0 + 2 = 3 pods of 4 GPUs, so for one replica of two such pods. Of the
+    `unplaced` those of the same size that may go to one of the nodes take a place each, whosever they are: the scheduler gives it to them.
     """
     count = total = free = room = 0
     holders: Counter[str] = Counter()
@@ -114,7 +125,19 @@ def inventory(nodes: Iterable[Node], pods: Mapping[str, Sequence[Pod]], gpus_per
         count, total = count + 1, total + node.gpus
         free += max(node.gpus - used, 0)
         room += max(node.gpus - used, 0) // gpus_per_pod if gpus_per_pod > 0 else 0
-    return Inventory(count, total, free, room // pods_per_replica, holders)
+    waiting = _waiting_for(nodes, (pod for pod in unplaced if pod.is_counted and pod.gpus == gpus_per_pod))
+    return Inventory(count, total, free, max(room - waiting, 0) // pods_per_replica, holders, waiting)
+
+
+def _waiting_for(nodes: Sequence[Node], unplaced: Iterable[Pod]) -> int:
+    """Return how many of these pods may go to one of the nodes; pods of one template are looked at once."""
+    alike: Counter[str] = Counter()
+    sample: dict[str, Pod] = {}
+    for pod in unplaced:
+        key = f"{sorted(pod.node_labels.items())} {pod.tolerations}"
+        alike[key] += 1
+        sample[key] = pod
+    return sum(alike[key] for key, pod in sample.items() if any(takes(node, pod.node_labels, pod.tolerations) for node in nodes))
 
 
 def holder_of(pod: Pod) -> str:

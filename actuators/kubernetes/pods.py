@@ -36,6 +36,7 @@ class PodState(StrEnum):
 class Pod:
     """What is kept of a pod. Times are unix seconds; `reason` says why it is in its state; `gpus` are what its containers ask for.
 
+    `node_labels` and `tolerations` are kept of those alone that have no node yet and want GPUs: where they may go.
     Our own marks are no news to anybody, so that they do not count when two are compared.
     """
 
@@ -56,6 +57,8 @@ class Pod:
     in_flight: float = 0.0
     deletion_cost: int | None = field(default=None, compare=False)
     draining_since_unix: float | None = field(default=None, compare=False)
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def keys(self) -> frozenset[str]:
@@ -76,6 +79,8 @@ def parse_pod(raw: Mapping[str, Any]) -> Pod:
     notes = meta.get("annotations") or {}
     owner: Mapping[str, Any] = next((each for each in meta.get("ownerReferences") or () if each.get("controller")), {})
     ready = _condition(status, "Ready")
+    gpus = gpus_of(spec)
+    is_unplaced = gpus > 0 and not spec.get("nodeName")
     return Pod(
         uid=meta["uid"],
         namespace=meta.get("namespace", ""),
@@ -86,7 +91,7 @@ def parse_pod(raw: Mapping[str, Any]) -> Pod:
         created_unix=unix_of(meta["creationTimestamp"]),
         ready_unix=unix_of(ready["lastTransitionTime"]) if state is PodState.READY and ready.get("lastTransitionTime") else None,
         node=spec.get("nodeName") or "",
-        gpus=gpus_of(spec),
+        gpus=gpus,
         owner=owner.get("name", ""),
         owner_kind=owner.get("kind", ""),
         address=status.get("podIP") or "",
@@ -94,6 +99,8 @@ def parse_pod(raw: Mapping[str, Any]) -> Pod:
         in_flight=_number(notes.get(IN_FLIGHT)) or 0.0,
         deletion_cost=int(_number(notes[DELETION_COST]) or 0) if DELETION_COST in notes else None,
         draining_since_unix=_number(notes.get(DRAINING_SINCE)),
+        node_labels=(spec.get("nodeSelector") or {}) if is_unplaced else {},
+        tolerations=tuple(spec.get("tolerations") or ()) if is_unplaced else (),
     )
 
 

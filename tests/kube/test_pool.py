@@ -28,11 +28,29 @@ async def test_a_pool_that_is_full_is_asked_for_no_more_than_it_has(scene_of: Sc
     assert result.change == 3
     assert "5 fewer than asked for: the pool has 1 nodes, 3 GPUs, 3 free" in result.reason
     scene.kubelets.settle("r1")
-    status = await scene.observed(lambda status: status.unavailable)
+    status = await scene.observed(lambda status: status.unavailable and "wait for a place" not in status.message)
     assert f"held by {scene.namespace}/r1 3" in status.message
     refused = await scene.subject.apply(FLEET, scene.offer, 8)
     assert isinstance(refused, Failed)
     assert refused.unavailable
+
+
+async def test_what_is_asked_for_and_not_placed_yet_has_its_place_in_the_pool(scene_of: SceneMaker) -> None:
+    scene = scene_of(tier=Tier.FLOOR)
+    scene.limit_stock(3)
+    await scene.observed(lambda status: True)
+
+    async def gpus() -> int:
+        nodes = await scene.cluster.nodes()
+        return sum(node.gpus for node in nodes.all() if node.name == scene.node) if nodes is not None else 0
+
+    assert await eventually(gpus, lambda count: count == 3) == 3
+    assert await scene.subject.apply(FLEET, scene.offer, 2) == Applied(2)
+    for _ in range(5):
+        result = await scene.subject.apply(FLEET, scene.offer, 8)
+        if isinstance(result, Applied):
+            assert result.change == 1
+    assert scene.asked() == 3, "however quickly it is asked again"
 
 
 async def test_what_another_workload_holds_is_not_promised_to_the_fleet(scene_of: SceneMaker) -> None:

@@ -1,6 +1,6 @@
 """Marks on pods that are to go: written once, kept while they go, and taken back when nobody goes after all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 
 from actuators.kubernetes.api_server import PODS, Json
 from actuators.kubernetes.drain import Drain
-from actuators.kubernetes.errors import Busy
+from actuators.kubernetes.errors import Busy, Forbidden
 from actuators.kubernetes.mirror import Mirror
 from actuators.kubernetes.options import Target
 from actuators.kubernetes.pods import DELETION_COST, DRAINING_SINCE, Pod, PodState, parse_pod
@@ -35,9 +35,9 @@ class Annotations:
         return {}
 
 
-def drain_of(server: Annotations) -> Drain:
+def drain_of(server: Annotations, clock: Callable[[], float] = lambda: NOW) -> Drain:
     asked: Any = server
-    return Drain(asked, lambda: NOW)
+    return Drain(asked, clock)
 
 
 def seen(pods: Sequence[Pod], notes: Mapping[str, Mapping[str, str | None]]) -> list[Pod]:
@@ -63,6 +63,20 @@ async def test_under_load_the_victim_stays_the_same_and_is_marked_once() -> None
         pods = seen(pods, server.notes)
     assert server.notes == {"a": {DELETION_COST: str(CHEAPEST), DRAINING_SINCE: f"{NOW:.0f}"}}
     assert server.asked == 1
+
+
+async def test_without_the_right_to_mark_pods_the_victim_stays_and_its_grace_ends_all_the_same() -> None:
+    server = Annotations()
+    server.error = Forbidden("not allowed to patch pods", 403)
+    now = [NOW]
+    drain = drain_of(server, lambda: now[0])
+    pods, said = [busy("a", 1.0), busy("b", 2.0)], []
+    for now[0], loads in ((NOW, (1.0, 2.0)), (NOW + 30.0, (9.0, 1.0)), (NOW + 61.0, (9.0, 1.0))):
+        seen_now = drain.recalled([replace(pod, in_flight=load) for pod, load in zip(pods, loads, strict=True)])
+        going = leaving(seen_now, 1, {})
+        assert [pod.name for pod in going.pods] == ["a"]
+        said.append(await drain.begin(going, seen_now, TARGET))
+    assert [bool(each) for each in said] == [True, True, False]
 
 
 async def test_a_drain_that_is_called_off_begins_anew_with_its_whole_grace() -> None:

@@ -220,6 +220,21 @@ def test_room_is_counted_node_by_node_beside_everything_that_is_placed() -> None
     assert inventory(nodes, {}, 8, pods_per_replica=2).room == 1
 
 
+def unplaced(gpus: str, pool: str, **meta: object) -> Pod:
+    container = {"resources": {"limits": {"nvidia.com/gpu": gpus}}}
+    return parse_pod(raw_pod({"nodeName": "", "nodeSelector": {"pool": pool}, "containers": [container]}, **meta))
+
+
+def test_what_has_no_node_yet_takes_its_place_in_the_pool_that_it_may_go_to() -> None:
+    nodes = [parse_node(raw_node(name)) for name in ("a", "b")]
+    others = [unplaced("8", "a"), unplaced("4", "b"), unplaced("4", "a", deletionTimestamp=CREATED)]
+    pool = inventory(nodes, {}, 4, unplaced=[unplaced("4", "a"), unplaced("4", "a"), *others])
+    assert (pool.room, pool.waiting) == (2, 2), "those of another size, of another pool, and on their way out do not count"
+    assert str(pool) == "2 nodes, 16 GPUs, 16 free, 2 pods wait for a place"
+    assert inventory(nodes, {}, 4, pods_per_replica=2, unplaced=[unplaced("4", "a")]).room == 1
+    assert inventory(nodes, {}, 4, unplaced=[unplaced("4", "a")] * 9).room == 0
+
+
 def test_a_deployments_pods_are_held_by_the_deployment() -> None:
     labels = {"pod-template-hash": "5f4"}
     assert holder_of(Pod("u", "s", "r1-5f4-x", labels, PodState.READY, "", 0.0, owner="r1-5f4", owner_kind="ReplicaSet")) == "r1"
