@@ -1,7 +1,6 @@
 """A router's half of spill: take tidegate's allowance from NATS and enforce it locally. Run: python spill_router.py NATS_URL FLEET
 
-Reads the work of one request a line from standard input and prints `spill` or `keep` for each; docs/spill.md has the rules.
-"""
+Reads the work of one request a line from standard input and prints `spill` or `keep` for each; docs/spill.md has the rules."""
 
 import asyncio
 import json
@@ -32,7 +31,9 @@ class Allowance:
         return fits
 
     def pushed_back(self, now: float, retry_after: float | None = None) -> None:  # call it on a 429, a 503 or a time-out
-        self.rest, self.pause = now + (retry_after or self.pause), 2.0 * self.pause
+        # What was sent before the rest began says nothing new; after a quiet minute it is a first push-back again.
+        self.pause = 30.0 if now >= self.rest + 60.0 else self.pause * (2.0 if now >= self.rest else 1.0)
+        self.rest = max(self.rest, now + (retry_after or self.pause))
 
 
 async def main(url: str, fleet: str) -> None:
@@ -45,4 +46,5 @@ async def main(url: str, fleet: str) -> None:
         print("spill" if allowance.take(float(line), time.time()) else "keep", flush=True)
 
 
-asyncio.run(main(*sys.argv[1:3]))
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:3]))

@@ -1,6 +1,7 @@
 """The two examples of docs/examples, run as they are: what one pushes is decided on, and the other hears it."""
 
 import asyncio
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -101,6 +102,19 @@ async def test_a_router_spills_at_once_what_a_decision_authorises_and_no_more(tm
             assert await comes_to(1.0, "spill")
             assert await comes_to(1.0, "keep"), "the authority has ended, and nobody had to say so"
         await client.close()
+
+
+def test_a_router_rests_twice_as_long_while_push_back_goes_on_and_as_at_first_after_a_quiet_spell() -> None:
+    allowance = runpy.run_path(str(EXAMPLES / "spill_router.py"))["Allowance"]()
+    now, rests = 1000.0, []
+    for quiet in (0.0, 10.0, 10.0, 61.0, 10.0):
+        now = max(now, allowance.rest) + quiet
+        for _ in range(3):  # three requests that were in flight together
+            allowance.pushed_back(now)
+        rests.append(allowance.rest - now)
+    assert rests == [30.0, 60.0, 120.0, 30.0, 60.0]
+    allowance.pushed_back(now + 200.0, retry_after=5.0)
+    assert allowance.rest == now + 205.0
 
 
 def test_the_examples_say_how_they_are_run() -> None:
