@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import structlog
+
 from actuators.api import Intent
 from actuators.aws_api import AwsApi, most_telling
 from actuators.aws_notices import Notices
@@ -16,8 +18,11 @@ from actuators.aws_quotes import AwsQuotes
 from actuators.holdings import Holding, HoldingState, Listing, Owned
 from actuators.lots import Rented, holdings_of, machine_of, machines_in, replicas_of
 from actuators.readiness import Machine, ReadinessProbe
+from controlplane.contracts.errors import SupplierError
 from controlplane.contracts.events import Quote
 from controlplane.contracts.fleet import Offer
+
+log = structlog.get_logger(__name__)
 
 TAG_FLEET, TAG_OFFER, TAG_INTENT = "tidegate.dev/fleet", "tidegate.dev/offer", "tidegate.dev/intent"
 RESERVATION_PREFIX = "cr-"
@@ -57,24 +62,37 @@ class AwsSupplier:
         """Keep the offer's options; nothing is asked yet."""
         self._api, self._options, self._probe, self._notices, self._clock = api, options, probe, notices, clock
         self._quotes = AwsQuotes(api, options, clock)
+        self._leaving: frozenset[str] = frozenset()
 
     async def listing(self, fleet: str, offer: Offer) -> Listing:
         """Return every instance tagged as ours, those that ended within the last hour included."""
         instances = await self._instances(ours(fleet, offer.name))
-        leaving = await self._notices.leaving(instances) if self._notices is not None else frozenset()
+        await self._hear(instances)
         now = self._clock()
         running = [_machine(instance) for instance in instances if instance["State"]["Name"] == "running"]
         readiness = await self._probe.ask(running, now)
+        overdue = self._probe.overdue((one["InstanceId"] for one in instances if one["State"]["Name"] == "pending"), now)
         holdings: list[Holding] = []
         for instance in instances:
             answer = readiness.get(instance["InstanceId"])
             state = answer.state if answer is not None else _state(instance)
-            if state in (HoldingState.READY, HoldingState.PENDING) and instance["InstanceId"] in leaving:
+            if instance["InstanceId"] in overdue:
+                state = HoldingState.FAILED
+            if state in (HoldingState.READY, HoldingState.PENDING) and instance["InstanceId"] in self._leaving:
                 state = HoldingState.DRAINING
             requested = instance["LaunchTime"].timestamp()
             since = answer.since_unix if answer is not None else None
             holdings += holdings_of(Rented(instance["InstanceId"], tag(instance, TAG_INTENT), state, requested, since), offer)
         return Listing(now, tuple(holdings))
+
+    async def _hear(self, instances: Sequence[Mapping[str, Any]]) -> None:
+        """Read the notices. Where the queue does not answer, those heard before count: a notice is a help, the listing goes without."""
+        if self._notices is None:
+            return
+        try:
+            self._leaving = await self._notices.leaving(instances)
+        except SupplierError as error:
+            log.warning("no notices are heard", region=self._options["region"], reason=str(error))
 
     async def _instances(self, filters: Sequence[Mapping[str, Any]]) -> list[Any]:
         reservations = await self._api.pages("ec2", "describe_instances", "Reservations", Filters=list(filters))

@@ -152,6 +152,23 @@ async def test_a_machine_that_never_serves_is_given_back_and_one_that_served_kee
     assert rig.held() == {"pending": 1}
 
 
+async def test_a_machine_that_ec2_never_starts_is_given_back_too() -> None:
+    rig = AwsRig(offer_with())
+    actuator = rig.actuator()
+    await actuator.apply(FLEET, rig.offer, 2)
+    stuck = rig.world.instances()[0]
+    stuck._state.name, stuck._state.code = "pending", 0
+    rig.advance(LAG_SECONDS + 1)
+    assert (await actuator.observe(FLEET, rig.offer)).pending == 2
+    rig.advance(WITHIN_SECONDS)
+    await actuator.apply(FLEET, rig.offer, 2)
+    assert stuck.state != "terminated", "not yet so long"
+    rig.advance(1)
+    assert isinstance(await actuator.apply(FLEET, rig.offer, 2), Applied)
+    assert stuck.state == "terminated"
+    assert rig.held() == {"ready": 1, "pending": 1}
+
+
 async def test_a_restart_in_a_moment_without_answers_gives_nothing_back() -> None:
     rig = AwsRig(offer_with())
     await rig.actuator().apply(FLEET, rig.offer, 3)
@@ -262,6 +279,22 @@ async def test_notice_starts_the_replacement_before_the_node_dies(kind: str) -> 
     attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
     kept = int(attributes["ApproximateNumberOfMessages"]) + int(attributes["ApproximateNumberOfMessagesNotVisible"])
     assert kept == 2, "the notice of an instance that has ended is removed, those of others are not"
+
+
+async def test_a_queue_that_does_not_answer_keeps_nothing_from_being_listed_or_given_back() -> None:
+    rig = AwsRig(offer_with())
+    sqs = rig.world.client("sqs")
+    queue = sqs.create_queue(QueueName="tidegate-notices")["QueueUrl"]
+    rig.options = {"notices_queue": queue, "readiness": {}}
+    actuator = rig.actuator()
+    await actuator.apply(FLEET, rig.offer, 3)
+    rig.advance(LAG_SECONDS + 1)
+    sqs.send_message(QueueUrl=queue, MessageBody=notice(rig.world.instances()[0].id, INTERRUPTION))
+    assert (await actuator.observe(FLEET, rig.offer)).draining == 1
+    rig.world.refusals["ReceiveMessage"] = ("AccessDenied", 403)
+    status = await actuator.observe(FLEET, rig.offer)
+    assert (status.ready, status.draining) == (2, 1), "the notice that was heard still counts"
+    assert isinstance(await actuator.apply(FLEET, rig.offer, 1), Applied)
 
 
 async def test_killed_at_any_step_between_ask_and_record_ends_in_one_purchase(tmp_path: Path) -> None:
