@@ -20,6 +20,7 @@ from tests.kube.control_plane import ControlPlane
 ROOT = Path(__file__).parents[2] / "deploy"
 OVERLAYS = sorted(path.name for path in (ROOT / "kubernetes" / "overlays").iterdir())
 MONITORING = ROOT / "kubernetes" / "components" / "monitoring" / "service-monitor.yaml"
+MARKS = "components/pod-marks/rbac-pods.yaml"
 # The server that tests have is older than policy/v1; what is in a budget has not changed.
 OLDER = {"policy/v1": "policy/v1beta1"}
 
@@ -88,12 +89,22 @@ def test_what_refers_to_something_finds_it(overlay: str) -> None:
 def test_the_policy_in_the_manifests_is_valid_and_scales_where_the_rights_are() -> None:
     reading = load_policies([ROOT / "kubernetes" / "base" / "policy.yaml"])
     assert reading.problems == ()
-    bound = [body["metadata"]["namespace"] for body in documents("rbac-scale.yaml") if body["kind"] == "RoleBinding"]
+    bound = [body["metadata"]["namespace"] for body in documents("base/rbac-scale.yaml") if body["kind"] == "RoleBinding"]
     assert {offer.actuator_options["namespace"] for read in reading.policies for offer in read.fleet.offers} == set(bound)
 
 
 def documents(name: str) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all((ROOT / "kubernetes" / "base" / name).read_text()))
+    return list(yaml.safe_load_all((ROOT / "kubernetes" / name).read_text()))
+
+
+def test_only_the_component_that_says_so_can_change_a_pod() -> None:
+    base = [
+        body for name in ("base/rbac-observe.yaml", "base/rbac-scale.yaml") for body in documents(name) if body["kind"] == "ClusterRole"
+    ]
+    for rule in (rule for role in base for rule in role["rules"]):
+        assert "pods" not in rule["resources"] or set(rule["verbs"]) <= {"get", "list", "watch"}
+    (marks,) = (body for body in documents(MARKS) if body["kind"] == "ClusterRole")
+    assert marks["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["patch"]}]
 
 
 @pytest.fixture
@@ -101,7 +112,7 @@ def bound(scene: Scene) -> Iterator[Scene]:
     """The manifests' roles, bound to the user `tidegate`: to look everywhere, to scale in the scene's namespace."""
     plane, access = scene.plane, "/apis/rbac.authorization.k8s.io/v1"
     subjects = [{"kind": "User", "name": "tidegate", "apiGroup": "rbac.authorization.k8s.io"}]
-    for name in ("rbac-observe.yaml", "rbac-scale.yaml"):
+    for name in ("base/rbac-observe.yaml", "base/rbac-scale.yaml", MARKS):
         for body in documents(name):
             if body["kind"] == "ClusterRole":
                 post(plane, body)
@@ -110,7 +121,12 @@ def bound(scene: Scene) -> Iterator[Scene]:
             if body["kind"] == "RoleBinding":
                 post(plane, {**body, "metadata": {"name": body["metadata"]["name"], "namespace": scene.namespace}, "subjects": subjects})
     yield scene
-    for path in ("clusterroles/tidegate-observe", "clusterroles/tidegate-scale", "clusterrolebindings/tidegate-observe"):
+    for path in (
+        "clusterroles/tidegate-observe",
+        "clusterroles/tidegate-scale",
+        "clusterroles/tidegate-mark-pods",
+        "clusterrolebindings/tidegate-observe",
+    ):
         plane.call("DELETE", f"{access}/{path}")
 
 
