@@ -113,6 +113,8 @@ class KubernetesActuator:
         for mirror in self._heard:
             for wake in self._wakes.values():
                 mirror.ignore(wake)
+        self._heard.clear()
+        self._wakes.clear()
 
     async def _apply(self, fleet: str, offer: Offer, target: int) -> Result:
         sight = await self._sight(fleet, offer)

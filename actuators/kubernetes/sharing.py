@@ -30,13 +30,16 @@ class SharedActuator(KubernetesActuator):
         if shared is None:
             shared = _CLUSTERS[self._key] = _Shared(Cluster(context or None))
         shared.users += 1
+        self._is_closed = False
         super().__init__(shared.cluster, store)
 
     async def close(self) -> None:
-        """Let go; the last one ends the watches."""
+        """Listen no more and let go; the last one ends the watches. Closing twice is closing once."""
+        await super().close()
         shared = _CLUSTERS.get(self._key)
-        if shared is None:
+        if shared is None or self._is_closed:
             return
+        self._is_closed = True
         shared.users -= 1
         if shared.users <= 0:
             del _CLUSTERS[self._key]

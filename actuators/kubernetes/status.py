@@ -50,11 +50,15 @@ def census(asked: int, pods: Sequence[Pod], nodes: frozenset[str] | None = None)
         counts[state] += 1
         if state in (PodState.UNSCHEDULABLE, PodState.FAILED, PodState.STARTING):
             reasons[_said(state, reason)] += 1
+    ready = counts[PodState.READY]
+    if len({pod.owner for pod in pods if pod.is_counted}) > 1:
+        # Two generations of pods are a rollout. Its surge goes by itself, and counted as held it would be asked for and stay.
+        ready = min(ready, asked)
     newest = max((pod for pod in pods if pod.ready_unix is not None), key=lambda pod: (pod.created_unix, pod.uid), default=None)
     lead = None if newest is None or newest.ready_unix is None else max(newest.ready_unix - newest.created_unix, 0.0)
     return Census(
         asked=asked,
-        ready=counts[PodState.READY],
+        ready=ready,
         starting=counts[PodState.STARTING] + counts[PodState.WAITING],
         unschedulable=counts[PodState.UNSCHEDULABLE],
         failed=counts[PodState.FAILED],

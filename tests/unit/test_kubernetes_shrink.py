@@ -136,6 +136,11 @@ def test_a_rollouts_surge_is_not_taken_for_growth() -> None:
     assert (counted.ready, counted.pending) == (2, 0)
 
 
+def test_what_a_rollout_surges_to_is_not_held_beyond_what_is_asked_for() -> None:
+    counted = census(2, [pod("a", owner="r1-old"), pod("b", owner="r1-old"), pod("new", owner="r1-new")])
+    assert (counted.ready, counted.pending) == (2, 0)
+
+
 OFFER = Offer("own", Tier.FLOOR, 1.0, 0, 8, 1.0, 60.0, actuator_options={"name": "r1"})
 
 
