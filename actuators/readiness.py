@@ -6,7 +6,7 @@ bootstrap templates of deploy/bootstrap do. Without such a time the first moment
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,7 @@ class ReadinessProbe:
         self._client = client or httpx.AsyncClient(timeout=PROBE_SECONDS, trust_env=False)
         self._since: dict[str, float | None] = {}
         self._asking_unix: float | None = None
+        self._waiting_unix: dict[str, float] = {}
         self._room = asyncio.Semaphore(PROBES_AT_ONCE)
 
     async def ask(self, machines: Sequence[Machine], now_unix: float) -> Mapping[str, Readiness]:
@@ -58,6 +59,14 @@ class ReadinessProbe:
         self._since = {machine.id: self._since[machine.id] for machine in machines if machine.id in self._since}
         answers = await asyncio.gather(*(self._one(machine, now_unix) for machine in machines))
         return {machine.id: answer for machine, answer in zip(machines, answers, strict=True)}
+
+    def overdue(self, waiting: Iterable[str], now_unix: float) -> frozenset[str]:
+        """Return which of the machines that their supplier has not started were first seen so more than `within_seconds` ago.
+
+        They have failed as much as one that runs and never serves. The rest of those named before are forgotten.
+        """
+        self._waiting_unix = {name: self._waiting_unix.get(name, now_unix) for name in waiting}
+        return frozenset(name for name, since in self._waiting_unix.items() if now_unix - since > self._within_seconds)
 
     async def _one(self, machine: Machine, now_unix: float) -> Readiness:
         if self._url is None:

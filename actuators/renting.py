@@ -114,10 +114,11 @@ class RentingSupplier:
         now = self._clock()
         running = [Machine(one.id, one.address, one.mark.requested_unix) for one in listed if one.state is HoldingState.READY]
         readiness = await self._probe.ask(running, now)
+        overdue = self._probe.overdue((one.id for one in listed if one.state is HoldingState.PENDING), now)
         rented = []
         for one in listed:
             answer = readiness.get(one.id)
-            state = answer.state if answer is not None else one.state
+            state = HoldingState.FAILED if one.id in overdue else answer.state if answer is not None else one.state
             since = answer.since_unix if answer is not None else None
             rented.append(Rented(one.id, one.mark.token, state, one.mark.requested_unix, since, usd_per_hour=one.usd_per_hour))
         return Listing(now, tuple(holding for machine in rented for holding in holdings_of(machine, offer)))

@@ -26,7 +26,7 @@ RUNPOD_PLACES = ("EU-RO-1", "US-KS-2")
 
 @dataclass
 class Sold:
-    """One machine that was sold."""
+    """One machine that was sold. `word`: what is said of its state, instead of that it runs."""
 
     id: str
     marks: dict[str, str]
@@ -34,6 +34,7 @@ class Sold:
     sold_unix: float
     body: dict[str, object]
     ended: bool = False
+    word: str = ""
 
 
 @dataclass
@@ -139,7 +140,7 @@ class _Served:
                 "id": one.id,
                 "name": one.body["name"],
                 "ip": "10.0.0.1",
-                "status": "active",
+                "status": one.word or "active",
                 "ssh_key_names": one.body["ssh_key_names"],
                 "region": {"name": one.place, "description": ""},
                 "instance_type": kind,
@@ -186,7 +187,7 @@ class _Served:
         about = {"id": one.id, "name": one.body["name"], "image": one.body["image"], "env": one.marks, "gpu": one.body["gpu"]}
         return {
             **about,
-            "status": "RUNNING",
+            "status": one.word or "RUNNING",
             "cloud": "SECURE",
             "dataCenterId": one.place,
             "cost": 31.92,

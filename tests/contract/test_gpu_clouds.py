@@ -77,6 +77,27 @@ async def test_nothing_is_ordered_outside_the_regions_that_the_policy_allows(kin
     assert len(world.sold) == 1
 
 
+@pytest.mark.parametrize(("kind", "word"), [("lambda", "booting"), ("runpod", "PROVISIONING"), ("lambda", "unheard-of"), ("runpod", "NEW")])
+async def test_a_machine_that_its_cloud_never_starts_has_failed_in_the_end(kind: str, word: str) -> None:
+    world, offer = CloudWorld(), offer_with()
+    supplier = RentingSupplier(cloud_of(kind, world), ReadinessProbe(None, 900.0), world.wall)
+    await supplier.buy(Intent("r1", offer.name, 1, 1, "open", 0), offer)
+    world.sold[0].word = word
+
+    async def states() -> list[HoldingState]:
+        return [one.state for one in (await supplier.listing("r1", offer)).holdings]
+
+    assert await states() == [HoldingState.PENDING]
+    world.wall.advance(900.0)
+    assert await states() == [HoldingState.PENDING]
+    world.wall.advance(1.0)
+    assert await states() == [HoldingState.FAILED]
+    world.sold[0].word = ""
+    assert await states() == [HoldingState.READY], "it runs after all"
+    world.sold[0].word = word
+    assert await states() == [HoldingState.PENDING], "one that ran may start again in peace"
+
+
 def lambda_says(code: str) -> dict[str, Any]:
     return {"error": {"code": code, "message": "as documented", "suggestion": None}, "field_errors": {}}
 
