@@ -48,8 +48,11 @@ class Shop:
 
     @property
     def held(self) -> int:
-        """Ready and pending, as last seen: a supplier that is silent may still send a bill."""
-        return 0 if self.status is None else self.status.ready + self.status.pending
+        """Ready and pending, as last seen: a supplier that is silent may still send a bill, also for what was bought since."""
+        seen = 0 if self.status is None else self.status.ready + self.status.pending
+        if self.answers or self.supplier.last is None:
+            return seen
+        return max(seen, self.supplier.last.counted + unseen(self.intent, self.supplier.last.seen))
 
     @property
     def failed(self) -> int:
