@@ -47,12 +47,19 @@ class Shop:
     stuck: int = 0
 
     @property
+    def ready(self) -> int:
+        """Replicas that served when we last looked."""
+        return 0 if self.supplier.last is None else self.supplier.last.count(HoldingState.READY)
+
+    @property
     def held(self) -> int:
-        """Ready and pending, as last seen: a supplier that is silent may still send a bill, also for what was bought since."""
-        seen = 0 if self.status is None else self.status.ready + self.status.pending
-        if self.answers or self.supplier.last is None:
-            return seen
-        return max(seen, self.supplier.last.counted + unseen(self.intent, self.supplier.last.seen))
+        """What was last listed, and what was bought and is not listed yet: a supplier that is silent may still send a bill."""
+        return self.promised + (0 if self.supplier.last is None else self.supplier.last.counted)
+
+    @property
+    def promised(self) -> int:
+        """Replicas of the newest purchase that are not listed yet."""
+        return unseen(self.intent, {} if self.supplier.last is None else self.supplier.last.seen)
 
     @property
     def failed(self) -> int:
@@ -68,8 +75,7 @@ class Shop:
     @property
     def paid_usd(self) -> list[float]:
         """USD per hour of each replica that is listed, or bought and not listed yet, as far as it is known."""
-        seen = {} if self.supplier.last is None else self.supplier.last.seen
-        promised = [self.intent.usd_per_replica_hour] * unseen(self.intent, seen) if self.intent is not None else []
+        promised = [self.intent.usd_per_replica_hour] * self.promised if self.intent is not None else []
         return [usd for usd in (*(one.usd_per_hour for one in self.holdings), *promised) if usd > 0.0]
 
 
@@ -122,8 +128,8 @@ class MarketActuator:
             time=from_unix(now),
             fleet=fleet,
             offer=offer.name,
-            ready=sum(one.ready for one in seen),
-            pending=sum(one.pending for one in seen),
+            ready=sum(shop.ready for shop in self._shops),
+            pending=sum(shop.held - shop.ready for shop in self._shops),
             draining=sum(one.draining for one in seen),
             unavailable=not any(shop.health.may_sell(now) for shop in self._shops),
             lead_time_seconds=None if newest is None else newest.lead_time_seconds,

@@ -35,6 +35,9 @@ def main() -> None:
     for one in broken[:10]:
         print(f"  seed {one.seed}: {'; '.join(one.broken[:3])}")
     print(f"most rented at once: {max(one.most_usd_per_hour for one in faulty):.2f} of {USD_PER_HOUR:.2f} USD/h allowed")
+    beside = [one.most_with_spill_usd_per_hour for one in faulty]
+    above = sum(usd > USD_PER_HOUR for usd in beside)
+    print(f"with the spill allowed beside it: at most {max(beside):.2f} USD/h, above the limit at some tick in {above} seeds")
     print(f"orphans after the heal: {sum(one.orphans for one in faulty)}; restarts {sum(one.restarts for one in faulty)}")
     print(f"purchases: {sum(one.purchases for one in faulty)}; billed {sum(one.billed_usd for one in faulty):.0f} USD")
     quantiles = ", ".join(f"p{round(q * 100)} {lost[min(int(q * len(lost)), len(lost) - 1)]:.2%}" for q in (0.5, 0.9, 0.99))

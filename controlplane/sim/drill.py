@@ -94,6 +94,7 @@ class DrillResult:
     ledger_usd: float = 0.0
     metered_usd: float = 0.0
     most_usd_per_hour: float = 0.0
+    most_with_spill_usd_per_hour: float = 0.0
     purchases: int = 0
     orphans: int = 0
     restarts: int = 0
@@ -197,8 +198,10 @@ class Drill:
         frame = await self._frame(demand)
         self._state, verdict = self._pipeline.frame(self._state, frame)
         self._allowance = verdict.spill_per_second
-        await self._actuator.apply(FLEET.name, RENTED, verdict.targets[RENTED.name])
-        self.check(tick)
+        target = verdict.targets[RENTED.name]
+        at_most = max(self.held(), target)
+        await self._actuator.apply(FLEET.name, RENTED, target)
+        self.check(tick, at_most)
 
     def _serve(self, demand: float) -> None:
         ready = sum(one.state(self.now_unix).value == "ready" for market in self.markets.values() for one in market.replicas.values())
@@ -233,12 +236,20 @@ class Drill:
             spilled=self._spilled / TICK_SECONDS,
         )
 
-    def check(self, tick: int) -> None:
-        """Check what must hold at every moment: rent and spill within the budget, and nothing bought twice."""
+    def check(self, tick: int, at_most: int) -> None:
+        """Check what must hold at every moment: the rent is within the budget, and no purchase took what is held above the target.
+
+        A purchase that is doubled, under one token or two and at whichever supplier, is held beyond. What may be spilled beside the rent
+        is only noted: machines that failed are paid until they are given back, and nobody can count them before they have.
+        """
         usd = self.usd_per_hour()
+        spill_usd = self._allowance * SECONDS_PER_HOUR * (FLEET.spill.usd_per_unit if FLEET.spill is not None else 0.0)
         self.result.most_usd_per_hour = max(self.result.most_usd_per_hour, usd)
+        self.result.most_with_spill_usd_per_hour = max(self.result.most_with_spill_usd_per_hour, usd + spill_usd)
         if usd > USD_PER_HOUR + ROUNDING_USD:
             self.result.broken.append(f"tick {tick}: {usd:.2f} USD/h rented, {USD_PER_HOUR:.2f} allowed")
+        if self.held() > at_most:
+            self.result.broken.append(f"tick {tick}: {self.held()} held, {at_most} asked for")
 
     def usd_per_hour(self) -> float:
         """Return what the suppliers bill now for everything that is held, failed machines included."""

@@ -205,6 +205,17 @@ async def test_a_silent_supplier_still_counts_and_is_not_replaced(tmp_path: Path
     assert rivals.held() == {"cheap": 3, "dear": 1}
 
 
+async def test_what_was_just_bought_counts_when_its_supplier_falls_silent(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    market = rivals.market()
+    await market.apply(FLEET, rivals.offer, 3)
+    rivals.wires["cheap"].is_cut = True
+    status = await market.observe(FLEET, rivals.offer)
+    assert (status.ready, status.pending) == (0, 3)
+    await market.apply(FLEET, rivals.offer, 3)
+    assert rivals.held() == {"cheap": 3, "dear": 0}
+
+
 async def test_a_supplier_that_never_answers_is_left_in_peace(tmp_path: Path) -> None:
     rivals = Rivals(tmp_path)
     rivals.wires["cheap"].is_cut = True

@@ -4,12 +4,12 @@ import pytest
 
 from controlplane.sim.drill import USD_PER_HOUR, Drill, drill
 
+# Seeds that once broke a rule: replicas that were bought and not listed yet were left out of the quote, after a restart all of them (207,
+# 224), and out of what was held when their supplier fell silent (292).
+REGRESSIONS = (207, 224, 292)
 
-# Seeds that once broke a rule: replicas that were bought and not listed yet were left out of the quote, after a restart all of them.
-REGRESSIONS = (207, 224)
 
-
-@pytest.mark.parametrize("seed", (*range(6), *REGRESSIONS))
+@pytest.mark.parametrize("seed", [*range(6), *REGRESSIONS])
 def test_whatever_goes_wrong_the_budget_holds_and_nothing_is_orphaned(seed: int) -> None:
     result = drill(seed)
     assert result.broken == []
@@ -33,5 +33,15 @@ def test_a_drill_notices_a_budget_that_is_passed() -> None:
     for market in world.markets.values():
         market.buy(world.now_unix, next(iter(market.config.offers)), 30, "drilled", "by-hand", 1)
     assert world.usd_per_hour() > USD_PER_HOUR
-    world.check(7)
-    assert world.result.broken
+    world.check(7, at_most=90)
+    assert len(world.result.broken) == 1
+    assert "USD/h rented" in world.result.broken[0]
+
+
+def test_a_drill_notices_what_is_bought_twice() -> None:
+    world = Drill(0, faults=False)
+    market = next(iter(world.markets.values()))
+    for token in ("by-hand", "by-hand-again"):
+        market.buy(world.now_unix, next(iter(market.config.offers)), 3, "drilled", token, 1)
+    world.check(7, at_most=3)
+    assert world.result.broken == ["tick 7: 6 held, 3 asked for"]
