@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from actuators.api import Intent, Result, failed
-from actuators.aws import TAG_FLEET, TAG_INTENT, TAG_OFFER, ours, tag, tags_of
+from actuators.aws import GONE, TAG_FLEET, TAG_INTENT, TAG_OFFER, ours, tag, tags_of
 from actuators.aws_api import AwsApi
 from actuators.aws_quotes import LINUX, QUOTE_LIFE_SECONDS
 from actuators.holdings import Holding, HoldingState, Listing, Owned
@@ -108,21 +108,33 @@ class BlockSupplier:
         return ()
 
     async def tend(self, fleet: str, offer: Offer) -> None:
-        """Launch an instance into each slot of a block that has begun. The token names the slot and how often it was filled before."""
+        """Launch an instance into each slot of a block that has begun; a slot that cannot be filled does not keep the others.
+
+        The token names the slot and the last instance in it, as no count of those before lasts: EC2 lists what has ended for an hour.
+        Raises the first error.
+        """
+        first: SupplierError | None = None
         instances = await self._instances(fleet, offer.name)
         for reservation in await self._reservations(fleet, offer.name):
             for slot in _slots(reservation) if reservation["State"] == "active" else ():
                 of_slot = [one for one in instances if tag(one, TAG_SLOT) == slot]
-                if all(one["State"]["Name"] in ("shutting-down", "terminated") for one in of_slot):
-                    await self._launch(reservation, slot, len(of_slot))
+                if any(one["State"]["Name"] not in GONE for one in of_slot):
+                    continue
+                last = max(of_slot, key=lambda one: (one["LaunchTime"], one["InstanceId"]), default=None)
+                try:
+                    await self._launch(reservation, slot, "" if last is None else last["InstanceId"])
+                except SupplierError as error:
+                    first = first or error
+        if first is not None:
+            raise first
 
-    async def _launch(self, reservation: Mapping[str, Any], slot: str, filled: int) -> None:
+    async def _launch(self, reservation: Mapping[str, Any], slot: str, last: str) -> None:
         name = {"LaunchTemplateName": self._options["launch_template"], "Version": self._options["launch_template_version"]}
         tags = tags_of(tag(reservation, TAG_FLEET), tag(reservation, TAG_OFFER), tag(reservation, TAG_INTENT))
         await self._api.call(
             "ec2",
             "run_instances",
-            ClientToken=f"{slot}.{filled}",
+            ClientToken=f"{slot}.{last}",
             MinCount=1,
             MaxCount=1,
             InstanceType=self._options["instance_types"][0],

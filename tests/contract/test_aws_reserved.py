@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.ec2.models import ec2_backends
 
-from actuators.api import Applied, Failed
+from actuators.api import Actuator, Applied, Failed
+from actuators.aws_actuator import aws_actuator
+from actuators.aws_api import AwsApi
 from actuators.aws_blocks import BlockSupplier
 from actuators.readiness import ReadinessProbe
+from controlplane.contracts.errors import InsufficientCapacity
 from tests.contract.actuator_rigs import LAG_SECONDS, offer_with
 from tests.contract.aws_rig import AwsRig, options_with
-from tests.contract.aws_world import INSTANCE_TYPE, AwsWorld
+from tests.contract.aws_world import ACCOUNT, INSTANCE_TYPE, REGION, AwsWorld
 
 FLEET = "r1"
 DAY_SECONDS = 86400.0
@@ -108,6 +112,50 @@ async def test_the_cheapest_block_is_bought_and_filled_once_it_begins() -> None:
     assert (status.ready, status.pending) == (2, 0)
     await rig.actuator().apply(FLEET, rig.offer, 0)
     assert len(rig.world.instances()) == 2, "a block is paid: nothing of it is given back"
+
+
+async def begun(rig: AwsRig) -> Actuator:
+    """Buy a block of two machines and wait until it has begun."""
+    actuator = rig.actuator()
+    await actuator.apply(FLEET, rig.offer, 2)
+    rig.advance(2 * DAY_SECONDS + 60.0)
+    return actuator
+
+
+async def test_a_slot_is_filled_again_and_again_although_what_ended_in_it_is_listed_for_an_hour_only() -> None:
+    rig = block_rig()
+    actuator = await begun(rig)
+    for _ in range(4):
+        await actuator.apply(FLEET, rig.offer, 2)
+        assert len(rig.world.instances()) == 2
+        rig.advance(LAG_SECONDS + 1)
+        forget_what_ended()
+        rig.world.client("ec2").terminate_instances(InstanceIds=[rig.world.instances()[0].id])
+
+
+def forget_what_ended() -> None:
+    for reservation in ec2_backends[ACCOUNT][REGION].reservations.values():
+        reservation.instances = [one for one in reservation.instances if one.state == "running"]
+
+
+class OneSlotFails(AwsApi):
+    """Nothing can be launched into the first slot of a block."""
+
+    def _call(self, service: str, operation: str, parameters: Any) -> dict[str, Any]:
+        if operation == "run_instances" and ".0." in parameters["ClientToken"]:
+            raise InsufficientCapacity("the slot's host is not well")
+        return super()._call(service, operation, parameters)
+
+
+async def test_a_slot_that_cannot_be_filled_does_not_keep_the_others() -> None:
+    rig = block_rig()
+    await begun(rig)
+    api = OneSlotFails(REGION, rig.world.url, rig.world.session())
+    actuator = aws_actuator(options_with(rig.world, **rig.options), rig.store, api=api, clock=rig.world.wall)
+    result = await actuator.apply(FLEET, rig.offer, 2)
+    assert isinstance(result, Failed)
+    assert "the slot's host is not well" in result.error
+    assert len(rig.world.instances()) == 1
 
 
 async def test_blocks_never_cost_more_than_their_limit_together() -> None:
