@@ -71,6 +71,19 @@ async def at_work(work: Forecaster | Fold[GatherState]) -> AsyncIterator[Fold[Ga
         await task
 
 
+class Fits:
+    """A fit that finds nothing better, or answers nonsense, once it is let. `asked` is what it was asked."""
+
+    def __init__(self, *, answer: dict[str, Any]) -> None:
+        self.answer, self.let = answer, asyncio.Event()
+        self.asked: list[dict[str, Any]] = []
+
+    async def __call__(self, asked: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(asked)
+        await self.let.wait()
+        return self.answer
+
+
 async def test_a_refit_is_folded_from_the_stream_so_that_a_replay_and_a_restart_know_it(client: Client, eventually: Eventually) -> None:
     await tell_of(client, 8)
     async with at_work(Forecaster(client, FLEET, SystemClock())) as fold:
@@ -95,25 +108,14 @@ async def test_a_refit_is_folded_from_the_stream_so_that_a_replay_and_a_restart_
 
 async def test_a_refit_under_way_is_given_up_at_the_end_and_due_again_afterwards(client: Client, eventually: Eventually) -> None:
     await tell_of(client, 8)
-    async with at_work(Forecaster(client, FLEET, SystemClock())) as fold:
+    endless = Fits(answer={})
+    async with at_work(Forecaster(client, FLEET, SystemClock(), endless)) as fold:
+        await eventually(lambda: bool(endless.asked))
         assert fold.state.refitted_unix is None
     assert await tides(client) == []
     async with at_work(Forecaster(client, FLEET, SystemClock())) as fold:
         await Publisher(client, "tidegate/test").publish(seen_now())
         await eventually(lambda: fold.state.refitted_unix is not None)
-
-
-class Fits:
-    """A fit that finds nothing better, or answers nonsense, once it is let. `asked` is what it was asked."""
-
-    def __init__(self, *, answer: dict[str, Any]) -> None:
-        self.answer, self.let = answer, asyncio.Event()
-        self.asked: list[dict[str, Any]] = []
-
-    async def __call__(self, asked: dict[str, Any]) -> dict[str, Any]:
-        self.asked.append(asked)
-        await self.let.wait()
-        return self.answer
 
 
 async def test_a_fleet_that_waits_for_its_turn_has_nothing_written_out_and_is_fitted_to_what_is_known_by_then(
