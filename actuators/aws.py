@@ -62,13 +62,13 @@ class AwsSupplier:
         """Keep the offer's options; nothing is asked yet."""
         self._api, self._options, self._probe, self._notices, self._clock = api, options, probe, notices, clock
         self._quotes = AwsQuotes(api, options, clock)
-        self._leaving: frozenset[str] = frozenset()
+        self._leaving: Mapping[str, float] = {}
 
     async def listing(self, fleet: str, offer: Offer) -> Listing:
         """Return every instance tagged as ours, those that ended within the last hour included."""
         instances = await self._instances(ours(fleet, offer.name))
-        await self._hear(instances)
         now = self._clock()
+        await self._hear(instances, now)
         running = [_machine(instance) for instance in instances if instance["State"]["Name"] == "running"]
         readiness = await self._probe.ask(running, now)
         overdue = self._probe.overdue((one["InstanceId"] for one in instances if one["State"]["Name"] == "pending"), now)
@@ -79,18 +79,19 @@ class AwsSupplier:
             if instance["InstanceId"] in overdue:
                 state = HoldingState.FAILED
             if state in (HoldingState.READY, HoldingState.PENDING) and instance["InstanceId"] in self._leaving:
-                state = HoldingState.DRAINING
+                # One whose time is over is given back as what failed is: nobody else ends it after a mere recommendation.
+                state = HoldingState.DRAINING if now < self._leaving[instance["InstanceId"]] else HoldingState.FAILED
             requested = instance["LaunchTime"].timestamp()
             since = answer.since_unix if answer is not None else None
             holdings += holdings_of(Rented(instance["InstanceId"], tag(instance, TAG_INTENT), state, requested, since), offer)
         return Listing(now, tuple(holdings))
 
-    async def _hear(self, instances: Sequence[Mapping[str, Any]]) -> None:
+    async def _hear(self, instances: Sequence[Mapping[str, Any]], now: float) -> None:
         """Read the notices. Where the queue does not answer, those heard before count: a notice is a help, the listing goes without."""
         if self._notices is None:
             return
         try:
-            self._leaving = await self._notices.leaving(instances)
+            self._leaving = await self._notices.leaving(instances, now)
         except SupplierError as error:
             log.warning("no notices are heard", region=self._options["region"], reason=str(error))
 

@@ -6,7 +6,9 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-no
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from actuators.aws_api import AwsApi
@@ -15,6 +17,7 @@ INTERRUPTION = "EC2 Spot Instance Interruption Warning"
 REBALANCE = "EC2 Instance Rebalance Recommendation"
 HIDDEN_SECONDS = 60
 MOST_RECEIVES = 5
+REBALANCED_SECONDS = 600.0
 ENDED = ("shutting-down", "terminated")
 
 
@@ -26,11 +29,13 @@ class Notices:
         self._api, self._queue_url = api, queue_url
         self._kinds = (INTERRUPTION, REBALANCE) if heeds_rebalance else (INTERRUPTION,)
         self._receipts: dict[str, str] = {}
+        self._until_unix: dict[str, float] = {}
 
-    async def leaving(self, instances: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    async def leaving(self, instances: Sequence[Mapping[str, Any]], now_unix: float) -> Mapping[str, float]:
         """Return which of these instances have had notice; the notices of those that have ended are removed from the queue.
 
-        A notice about an instance that is not among these, another offer's perhaps, comes back into the queue by itself.
+        With each goes the time, unix seconds, at which it is to be given back, as by then its replacement serves or never will: infinite
+        after an interruption warning, as AWS takes it in two minutes itself, REBALANCED_SECONDS after a recommendation. A notice about an instance that is not among these, another offer's perhaps, comes back into the queue by itself.
         """
         for _ in range(MOST_RECEIVES):
             answer = await self._api.call(
@@ -42,18 +47,32 @@ class Notices:
                 WaitTimeSeconds=0,
             )
             messages = answer.get("Messages", [])
-            self._receipts |= {named: message["ReceiptHandle"] for message in messages if (named := self._instance_in(message["Body"]))}
+            for message in messages:
+                self._note(message, now_unix)
             if not messages:
                 break
         states = {instance["InstanceId"]: instance["State"]["Name"] for instance in instances}
         for name in [name for name in self._receipts if states.get(name) in ENDED]:
             await self._api.call("sqs", "delete_message", QueueUrl=self._queue_url, ReceiptHandle=self._receipts.pop(name))
-        return frozenset(self._receipts) & states.keys()
+            del self._until_unix[name]
+        return {name: until for name, until in self._until_unix.items() if name in states}
 
-    def _instance_in(self, body: str) -> str:
-        """Return the instance that a message gives notice of, "" for any other message."""
+    def _note(self, message: Mapping[str, Any], now_unix: float) -> None:
+        """Remember a message that is a notice: which instance it is about, and until when that is kept."""
         try:
-            event = json.loads(body)
-            return str(event["detail"]["instance-id"]) if event["detail-type"] in self._kinds else ""
+            event = json.loads(message["Body"])
+            name, kind = str(event["detail"]["instance-id"]), event["detail-type"]
         except (ValueError, KeyError, TypeError):
-            return ""
+            return
+        if kind in self._kinds:
+            until = math.inf if kind == INTERRUPTION else _sent_unix(event, now_unix) + REBALANCED_SECONDS
+            self._receipts[name] = message["ReceiptHandle"]
+            self._until_unix[name] = min(until, self._until_unix.get(name, math.inf))
+
+
+def _sent_unix(event: Mapping[str, Any], now_unix: float) -> float:
+    """Return when an event was sent, so that a restart does not start its time anew; now where it does not say."""
+    try:
+        return min(datetime.fromisoformat(event["time"]).timestamp(), now_unix)
+    except (ValueError, KeyError, TypeError):
+        return now_unix

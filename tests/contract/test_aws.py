@@ -297,6 +297,31 @@ async def test_a_queue_that_does_not_answer_keeps_nothing_from_being_listed_or_g
     assert isinstance(await actuator.apply(FLEET, rig.offer, 1), Applied)
 
 
+async def test_a_mere_recommendation_is_paid_twice_for_ten_minutes_and_no_longer() -> None:
+    rig = AwsRig(offer_with())
+    sqs = rig.world.client("sqs")
+    queue = sqs.create_queue(QueueName="tidegate-notices")["QueueUrl"]
+    rig.options = {"notices_queue": queue, "readiness": {}}
+    await rig.actuator().apply(FLEET, rig.offer, 3)
+    rig.advance(LAG_SECONDS + 1)
+    recommended, warned, _ = rig.world.instances()
+    sent = {"time": datetime.fromtimestamp(rig.world.wall.now_unix, UTC).isoformat()}
+    for name, kind in ((recommended.id, REBALANCE), (warned.id, INTERRUPTION)):
+        sqs.send_message(QueueUrl=queue, MessageBody=json.dumps({**json.loads(notice(name, kind)), **sent}))
+    actuator = rig.actuator()
+    assert (await actuator.observe(FLEET, rig.offer)).draining == 2
+    await actuator.apply(FLEET, rig.offer, 3)
+    rig.advance(598.0)
+    await actuator.apply(FLEET, rig.offer, 3)
+    assert len(rig.world.instances()) == 5
+    rig.advance(3.0)
+    await actuator.apply(FLEET, rig.offer, 3)
+    assert recommended.state == "terminated"
+    assert warned.state == "running", "what has had warning is AWS's to take"
+    assert len(rig.world.instances()) == 4
+    assert (await actuator.observe(FLEET, rig.offer)).ready == 3
+
+
 async def test_killed_at_any_step_between_ask_and_record_ends_in_one_purchase(tmp_path: Path) -> None:
     world = AwsWorld(lag_seconds=LAG_SECONDS)
     world.wall.now_unix = datetime.now(UTC).timestamp()
