@@ -229,7 +229,7 @@ class KubernetesActuator:
         if pool is not None and scaling.selector is not None:
             # What is asked for and has no pod yet takes its place when it comes.
             coming = max(asked - sum(pod.is_counted for pod in pods), 0)
-            pool = replace(pool, room=max(pool.room - coming, 0))
+            pool = replace(pool, room=max(pool.room - coming, 0), waiting=pool.waiting + coming)
         return Sight(target, resource, workload, asked, pods, counted, contested, ours, pool)
 
     async def _listen(self, fleet: str, offer: Offer, resource: Resource, target: Target) -> None:

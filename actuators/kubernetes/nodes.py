@@ -57,7 +57,7 @@ class Inventory:
         held = ", ".join(f"{name} {gpus}" for name, gpus in sorted(self.holders.items(), key=lambda item: (-item[1], item[0]))[:5])
         return (
             f"{self.nodes} nodes, {self.gpus} GPUs, {self.free_gpus} free"
-            + (f", {self.waiting} pods wait for a place" if self.waiting else "")
+            + (f", {self.waiting} wait for a place" if self.waiting else "")
             + (f"; held by {held}" if held else "")
         )
 

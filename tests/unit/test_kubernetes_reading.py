@@ -230,7 +230,7 @@ def test_what_has_no_node_yet_takes_its_place_in_the_pool_that_it_may_go_to() ->
     others = [unplaced("8", "a"), unplaced("4", "b"), unplaced("4", "a", deletionTimestamp=CREATED)]
     pool = inventory(nodes, {}, 4, unplaced=[unplaced("4", "a"), unplaced("4", "a"), *others])
     assert (pool.room, pool.waiting) == (2, 2), "those of another size, of another pool, and on their way out do not count"
-    assert str(pool) == "2 nodes, 16 GPUs, 16 free, 2 pods wait for a place"
+    assert str(pool) == "2 nodes, 16 GPUs, 16 free, 2 wait for a place"
     assert inventory(nodes, {}, 4, pods_per_replica=2, unplaced=[unplaced("4", "a")]).room == 1
     assert inventory(nodes, {}, 4, unplaced=[unplaced("4", "a")] * 9).room == 0
 
