@@ -35,7 +35,8 @@ class Notices:
         """Return which of these instances have had notice; the notices of those that have ended are removed from the queue.
 
         With each goes the time, unix seconds, at which it is to be given back, as by then its replacement serves or never will: infinite
-        after an interruption warning, as AWS takes it in two minutes itself, REBALANCED_SECONDS after a recommendation. A notice about an instance that is not among these, another offer's perhaps, comes back into the queue by itself.
+        after an interruption warning, as AWS takes it in two minutes itself, REBALANCED_SECONDS after a recommendation. A notice about an
+        instance that is not among these, another offer's perhaps, comes back into the queue by itself.
         """
         for _ in range(MOST_RECEIVES):
             answer = await self._api.call(
