@@ -98,8 +98,9 @@ held ones, the dearest first, and spill gets what is left.
           - {name: weekend, days: [sat, sun], usd: 2000}
 
 **Drain.** `guard.drain: burst` buys nothing more and gives back what is rented, `fleet` the floor's replicas too; spill stays open within
-its budgets. Minimum holds run out first (they are paid), and the step limits of `behavior.scaleDown` set the pace. Alerts, `replicas.min`
-and doubtful data do not hold it up; `guard.frozen` does. Set it back to `none` and the fleet is decided for as before.
+its budgets. Minimum holds run out first (they are paid), and the step limits and the budget of `behavior.scaleDown` set the pace, what
+goes anyway counted. Alerts, `replicas.min`, doubtful data and `selectPolicy: Disabled` do not hold it up; `guard.frozen` does. Set it
+back to `none` and the fleet is decided for as before.
 
 **Pace.** The limits of `behavior` are the fleet's: they count replicas of floor and burst together. `policies` bound how far the total
 moves, in the HPA's words; `scaleDown.budget` bounds how many replicas are taken away, also where others take their place, as in the
