@@ -15,8 +15,8 @@ from hashlib import blake2b
 
 from actuators.api import Applied, Failed, Intent, IntentStore, Result
 from actuators.holdings import Holding, HoldingState, Owned, Supplier
-from actuators.intents import unseen
-from actuators.ledger import LedgerStore
+from actuators.intents import IntentState, unseen
+from actuators.ledger import Ledger, LedgerStore
 from actuators.market_health import Health
 from actuators.market_listing import Watched
 from actuators.market_result import together
@@ -102,6 +102,7 @@ class MarketActuator:
     ) -> None:
         """Know nothing of the suppliers yet."""
         self._store, self._settings, self._clock = store, settings or MarketSettings(), clock
+        self._ledger = ledger
         self._quoted_usd: float | None = None
         self._has_looked = False
         self._shops: list[Shop] = []
@@ -118,7 +119,7 @@ class MarketActuator:
         if not any(shop.answers for shop in self._shops):
             raise SupplierUnavailable("; ".join(f"{shop.name}: {shop.health.reason}" for shop in self._shops))
         for shop in self._shops:
-            if shop.status is None and shop.intent is not None:
+            if shop.status is None and await self._may_hold(shop, fleet, offer):
                 raise SupplierUnavailable(f"{shop.name} was bought from before, does not answer, and nobody knows what it holds")
         self._has_looked = True
         seen = [shop.status for shop in self._shops if shop.status is not None]
@@ -135,6 +136,18 @@ class MarketActuator:
             lead_time_seconds=None if newest is None else newest.lead_time_seconds,
             message="; ".join(silent),
         )
+
+    async def _may_hold(self, shop: Shop, fleet: str, offer: Offer) -> bool:
+        """Return whether a supplier that was not heard since our start may hold something: a purchase is open, or a lease in its ledger.
+
+        A purchase that was seen does not say what became of it since; where no ledger is kept, it may still be held.
+        """
+        if shop.intent is None:
+            return False
+        if self._ledger is None or shop.intent.state in (IntentState.OPEN, IntentState.BOUGHT):
+            return True
+        text = await self._ledger.read(fleet, part_of(offer, shop.name).name)
+        return text is None or bool(Ledger.load(text).leases)
 
     async def _look(self, shop: Shop, fleet: str, offer: Offer, now: float) -> None:
         """Observe one supplier; where it is silent, what was last seen of it goes on to count."""
@@ -251,7 +264,7 @@ class MarketActuator:
         return usd is None or usd > limit + ROUNDING_USD
 
     async def _price(self, offer: Offer) -> None:
-        """Ask every supplier that is not left alone for its quote; one that fails to answer keeps its last word."""
+        """Ask every supplier that is not left alone for its quote; one that fails to answer keeps its last word until that expires."""
         now = self._clock()
 
         async def ask(shop: Shop) -> None:
@@ -261,6 +274,9 @@ class MarketActuator:
                 shop.health.erred(now, str(error))
 
         await asyncio.gather(*(ask(shop) for shop in self._shops if not shop.health.is_quiet(now)))
+        for shop in self._shops:
+            if shop.quote is not None and shop.quote.expires is not None and shop.quote.expires.timestamp() <= now:
+                shop.quote = None
 
     async def quote(self, offer: Offer) -> Quote | None:
         """Return what the next replica costs, or what the held ones cost on average where that is more: a budget must cover both.

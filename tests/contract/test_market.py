@@ -1,6 +1,7 @@
 """The market: the cheapest that can sell, and what happens when it cannot. Two simulated clouds, one clock moved by hand."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -10,11 +11,14 @@ from actuators.api import Applied, Failed, Intent, IntentConflict, Skipped
 from actuators.market import MarketActuator, MarketSettings, part_of
 from actuators.market_health import Health
 from actuators.market_suppliers import bootstrap_of, market_actuator
-from actuators.simulated import simulated_supplier
+from actuators.simulated import SimulatedSupplier, simulated_supplier
 from controlplane.contracts.errors import PolicyError, SupplierUnavailable
+from controlplane.contracts.events import Quote
+from controlplane.contracts.fleet import Offer
 from controlplane.sim.cloud import Cloud, application
 from controlplane.sim.cloud_config import CloudConfig, OfferWorld
 from controlplane.sim.cloud_ledger import Bought, Configured, LedgerFile
+from controlplane.sim.drill import DrillLedger
 from tests.contract.actuator_rigs import LAG_SECONDS, LEAD_SECONDS, offer_with
 from tests.fakes import FakeWall, MemoryIntentStore, Wire
 
@@ -30,6 +34,7 @@ class Rivals:
     settings: MarketSettings = field(default_factory=MarketSettings)
     wall: FakeWall = field(default_factory=FakeWall)
     store: MemoryIntentStore = field(default_factory=MemoryIntentStore)
+    ledgers: DrillLedger = field(default_factory=DrillLedger)
 
     def __post_init__(self) -> None:
         self.offer = offer_with()
@@ -50,7 +55,7 @@ class Rivals:
 
     def market(self) -> MarketActuator:
         suppliers = {name: simulated_supplier("http://cloud", transport=wire) for name, wire in self.wires.items()}
-        return MarketActuator(suppliers, self.store, self.settings, self.wall)
+        return MarketActuator(suppliers, self.store, self.settings, self.wall, ledger=self.ledgers)
 
     def held(self) -> dict[str, int]:
         now = self.wall.now_unix
@@ -229,6 +234,60 @@ async def test_a_supplier_that_never_answers_is_left_in_peace(tmp_path: Path) ->
     rivals.wall.advance(700.0)
     await market.apply(FLEET, rivals.offer, 1)
     assert rivals.held() == {"cheap": 1, "dear": 0}
+
+
+async def test_after_a_restart_a_silent_supplier_counts_as_empty_only_where_all_was_given_back(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    market = rivals.market()
+    await market.apply(FLEET, rivals.offer, 2)
+    rivals.settle()
+    await market.apply(FLEET, rivals.offer, 2)
+    rivals.wires["cheap"].is_cut = True
+    with pytest.raises(SupplierUnavailable, match="was bought from before"):
+        await rivals.market().observe(FLEET, rivals.offer)
+    rivals.wires["cheap"].is_cut = False
+    await market.apply(FLEET, rivals.offer, 0)
+    rivals.wall.advance(LAG_SECONDS + 1)
+    await market.observe(FLEET, rivals.offer)
+    rivals.wires["cheap"].is_cut = True
+    restarted = rivals.market()
+    status = await restarted.observe(FLEET, rivals.offer)
+    assert (status.ready, status.pending) == (0, 0)
+    await restarted.quote(rivals.offer)
+    assert isinstance(await restarted.apply(FLEET, rivals.offer, 1), Applied)
+    assert rivals.held() == {"cheap": 0, "dear": 1}
+
+
+class Dated(SimulatedSupplier):
+    """Its quotes hold for five minutes, and it can forget how to quote."""
+
+    quotes = True
+
+    async def quote(self, offer: Offer) -> Quote | None:
+        if not self.quotes:
+            raise SupplierUnavailable("no prices now")
+        told = await super().quote(offer)
+        return None if told is None else told.model_copy(update={"expires": told.time + timedelta(seconds=300.0)})
+
+
+async def test_a_price_that_cannot_be_read_any_more_counts_until_it_expires(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    cheap, dear = (Dated(httpx.AsyncClient(base_url="http://cloud", transport=wire)) for wire in rivals.wires.values())
+    market = MarketActuator({"cheap": cheap, "dear": dear}, rivals.store, rivals.settings, rivals.wall)
+
+    async def usd() -> float | None:
+        await market.observe(FLEET, rivals.offer)
+        quote = await market.quote(rivals.offer)
+        return quote.usd_per_replica_hour if quote is not None else None
+
+    assert await usd() == 20.0
+    cheap.quotes = False
+    rivals.wall.advance(299.0)
+    assert await usd() == 20.0
+    rivals.wall.advance(2.0)
+    assert await usd() == 30.0
+    await market.apply(FLEET, rivals.offer, 1)
+    assert rivals.held() == {"cheap": 0, "dear": 1}
 
 
 async def test_an_unknown_outcome_is_not_made_up_for_elsewhere(tmp_path: Path) -> None:
