@@ -20,6 +20,7 @@ from controlplane.contracts.errors import PolicyError
 
 Maker = Callable[[HttpApi, Mapping[str, Any], Sequence[str], str], GpuCloud]
 CLOUDS: Mapping[str, tuple[str, Maker]] = {"lambda": ("lambda_", LambdaCloud), "runpod": ("runpod", Runpod)}
+WITH_CLOUD_INIT = ("lambda",)
 
 
 def market_actuator(options: Mapping[str, Any], store: IntentStore) -> MarketActuator:
@@ -55,7 +56,9 @@ def supplier_of(name: str, options: Mapping[str, Any], secret: Secret, bootstrap
     if not block:
         raise PolicyError(f"the supplier {name} is not configured: give market.{name} what is to be rented there")
     api = HttpApi(str(block["url"]), ApiKey(block, secret))
-    return RentingSupplier(make(api, block, tuple(options.get("regions") or ()), bootstrap), probe_of(block))
+    # A pod runs a container: it knows no cloud-init, and what it would be handed instead are its arguments.
+    start = bootstrap if name in WITH_CLOUD_INIT else str(block.get("args") or "")
+    return RentingSupplier(make(api, block, tuple(options.get("regions") or ()), start), probe_of(block))
 
 
 def bootstrap_of(options: Mapping[str, Any]) -> str:

@@ -69,6 +69,7 @@ class RunpodBlock(Block):
     gpu_type: Text = Field(description="GPU type id of the catalogue, such as NVIDIA H200")
     gpu_count: PositiveCount = Field(1, description="GPUs of one pod")
     image: Text = Field(description="container image that starts the serving engine")
+    args: Text | None = Field(None, description="arguments of the container, such as `--model m`; `template` is not for pods")
     cloud: Literal["SECURE", "COMMUNITY"] = Field("SECURE", description="whose machines")
     data_center_ids: tuple[Text, ...] = Field((), description="data centres, such as EU-RO-1; empty: any that `regions` allows")
     disk_gb: PositiveCount = Field(200, description="container disk, GB")
@@ -91,7 +92,7 @@ class MarketBlock(Block):
     regions: tuple[Text, ...] = Field(
         (), description="beginnings of the names of regions where replicas may be, for data residency, such as eu; empty: anywhere"
     )
-    template: Text | None = Field(None, description="file of a bootstrap template (cloud-init) that starts the serving engine")
+    template: Text | None = Field(None, description="file of a bootstrap template (cloud-init) that starts the serving engine; lambda")
     template_values: dict[str, str] = Field(default_factory=dict, description="what stands for ${name} in the template; never secrets")
     price_advantage: Positive = Field(0.1, le=1.0, description="share by which another supplier must be cheaper before moving to it")
     refused_for_seconds: PositiveDuration = Field(120.0, alias="refusedFor", description="a supplier that refused is left alone so long")

@@ -10,7 +10,7 @@ import pytest
 from actuators.api import Applied, Failed, Intent, IntentConflict, Skipped
 from actuators.market import MarketActuator, MarketSettings, part_of
 from actuators.market_health import Health
-from actuators.market_suppliers import bootstrap_of, market_actuator
+from actuators.market_suppliers import bootstrap_of, market_actuator, supplier_of
 from actuators.simulated import SimulatedSupplier, simulated_supplier
 from controlplane.contracts.errors import PolicyError, SupplierUnavailable
 from controlplane.contracts.events import Quote
@@ -20,6 +20,7 @@ from controlplane.sim.cloud_config import CloudConfig, OfferWorld
 from controlplane.sim.cloud_ledger import Bought, Configured, LedgerFile
 from controlplane.sim.drill import DrillLedger
 from tests.contract.actuator_rigs import LAG_SECONDS, LEAD_SECONDS, offer_with
+from tests.contract.gpu_clouds import KEY, LAMBDA_TYPE, RUNPOD_TYPE, CloudWorld
 from tests.fakes import FakeWall, MemoryIntentStore, Wire
 
 FLEET = "r1"
@@ -374,6 +375,19 @@ def test_a_supplier_without_its_block_is_a_clear_error() -> None:
         market_actuator({"suppliers": ["lambda"]}, MemoryIntentStore())
     with pytest.raises(PolicyError, match="there is no supplier 'vultr'"):
         market_actuator({"suppliers": ["vultr"]}, MemoryIntentStore())
+
+
+@pytest.mark.parametrize(("name", "key", "start"), [("lambda", "user_data", "#cloud-config"), ("runpod", "args", "--model m")])
+async def test_cloud_init_goes_to_machines_and_arguments_to_pods(name: str, key: str, start: str) -> None:
+    world = CloudWorld()
+    block = {"url": world.url + ("/api/v1" if name == "lambda" else ""), "api_key_env": "KEY", "args": "--model m"}
+    machine = {"instance_type": LAMBDA_TYPE, "ssh_key_names": ["serving"]}
+    pod = {"gpu_type": RUNPOD_TYPE, "gpu_count": 8, "image": "serve:1", "cloud": "SECURE", "disk_gb": 200, "ports": []}
+    options = {"lambda_": block | machine, "runpod": block | pod}
+    supplier = supplier_of(name, options, lambda _: KEY, "#cloud-config")
+    await supplier.buy(Intent(FLEET, "rented", 1, 1, "open", 0), offer_with())
+    await supplier.close()
+    assert world.sold[0].body[key] == start
 
 
 def test_a_bootstrap_template_is_filled_in_and_says_what_it_lacks(tmp_path: Path) -> None:
