@@ -113,6 +113,8 @@ async def play(name: str, worlds: Mapping[str, OfferWorld], listed: Mapping[str,
     settings = MarketSettings(refused_for_seconds=STEP_SECONDS, banned_for_seconds=3600.0)
     buyer = ListPrice(suppliers, listed, store) if by_list else MarketActuator(suppliers, store, settings, clock)
     for target in wanted:
+        if isinstance(buyer, MarketActuator):
+            await buyer.quote(OFFER)  # as before each decision: nothing is bought above it
         await buyer.apply(FLEET, OFFER, target)
         clock.now_unix += STEP_SECONDS
         replicas = [one for market in markets.values() for one in market.replicas.values()]
