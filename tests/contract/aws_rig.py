@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from actuators.api import Actuator
-from actuators.aws import TAG_INTENT
+from actuators.aws import TAG_INTENT, AwsSupplier
 from actuators.aws_actuator import aws_actuator
+from actuators.aws_notices import Notices
 from actuators.lots import machines_in
+from actuators.readiness import ReadinessProbe
 from controlplane.contracts.fleet import Offer
 from tests.contract.aws_world import INSTANCE_TYPE, REGION, TEMPLATE, VCPUS, AwsWorld
 from tests.fakes import MemoryIntentStore
@@ -89,3 +91,7 @@ def aws_rig(folder: Path, offer: Offer, *, start_failure_share: float = 0.0) -> 
     rig = AwsRig(offer)
     rig.world.starts = start_failure_share == 0.0
     return rig
+
+
+def supplier(world: AwsWorld, notices: Notices | None = None, **options: object) -> AwsSupplier:
+    return AwsSupplier(world.api, options_with(world, **options), ReadinessProbe(None, 0.0), notices, world.wall)

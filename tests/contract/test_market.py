@@ -1,72 +1,23 @@
 """The market: the cheapest that can sell, and what happens when it cannot. Two simulated clouds, one clock moved by hand."""
 
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
-from actuators.api import Applied, Failed, Intent, IntentConflict, Skipped
-from actuators.market import MarketActuator, MarketSettings, part_of
+from actuators.api import Applied, Failed, Intent, Skipped
+from actuators.market import MarketActuator, MarketSettings
 from actuators.market_health import Health
 from actuators.market_suppliers import bootstrap_of, market_actuator, supplier_of
-from actuators.simulated import SimulatedSupplier, simulated_supplier
+from actuators.simulated import SimulatedSupplier
 from controlplane.contracts.errors import PolicyError, SupplierUnavailable
 from controlplane.contracts.events import Quote
 from controlplane.contracts.fleet import Offer
-from controlplane.sim.cloud import Cloud, application
-from controlplane.sim.cloud_config import CloudConfig, OfferWorld
-from controlplane.sim.cloud_ledger import Bought, Configured, LedgerFile
-from controlplane.sim.drill import DrillLedger
-from tests.contract.actuator_rigs import LAG_SECONDS, LEAD_SECONDS, offer_with
+from tests.contract.actuator_rigs import LAG_SECONDS, offer_with
 from tests.contract.gpu_clouds import KEY, LAMBDA_TYPE, RUNPOD_TYPE, CloudWorld
-from tests.fakes import FakeWall, MemoryIntentStore, Wire
-
-FLEET = "r1"
-
-
-@dataclass
-class Rivals:
-    """Two suppliers, `cheap` and `dear`, each behind a wire that can be cut."""
-
-    folder: Path
-    prices: dict[str, float] = field(default_factory=lambda: {"cheap": 20.0, "dear": 30.0})
-    settings: MarketSettings = field(default_factory=MarketSettings)
-    wall: FakeWall = field(default_factory=FakeWall)
-    store: MemoryIntentStore = field(default_factory=MemoryIntentStore)
-    ledgers: DrillLedger = field(default_factory=DrillLedger)
-
-    def __post_init__(self) -> None:
-        self.offer = offer_with()
-        plain = {"lead_time_seconds": LEAD_SECONDS, "lead_time_sigma": 0.0, "listing_lag_seconds": LAG_SECONDS}
-        self.worlds = {name: OfferWorld(usd_per_replica_hour=usd, **plain) for name, usd in self.prices.items()}
-        self.clouds, self.wires = {}, {}
-        for name in self.worlds:
-            ledger = LedgerFile(self.folder / f"{name}.jsonl")
-            self.clouds[name] = Cloud(ledger, self._config(name), seed=7, speed=1.0, start_unix=None, wall=self.wall)
-            self.wires[name] = Wire(httpx.ASGITransport(application(self.clouds[name])))
-
-    def _config(self, name: str) -> CloudConfig:
-        return CloudConfig(offers={part_of(self.offer, name).name: self.worlds[name]})
-
-    def change(self, name: str, **world: object) -> None:
-        self.worlds[name] = self.worlds[name].model_copy(update=world)
-        self.clouds[name].record(Configured(time_unix=self.clouds[name].now(), config=self._config(name)))
-
-    def market(self) -> MarketActuator:
-        suppliers = {name: simulated_supplier("http://cloud", transport=wire) for name, wire in self.wires.items()}
-        return MarketActuator(suppliers, self.store, self.settings, self.wall, ledger=self.ledgers)
-
-    def held(self) -> dict[str, int]:
-        now = self.wall.now_unix
-        return {name: sum(one.is_held(now) for one in cloud.market.replicas.values()) for name, cloud in self.clouds.items()}
-
-    def purchases(self, name: str) -> int:
-        return sum(isinstance(entry, Bought) for entry in self.clouds[name].entries)
-
-    def settle(self) -> None:
-        self.wall.advance(LEAD_SECONDS + LAG_SECONDS + 1)
+from tests.contract.market_rivals import FLEET, Rivals
+from tests.fakes import MemoryIntentStore
 
 
 async def test_what_is_missing_comes_from_the_cheapest(tmp_path: Path) -> None:
@@ -289,70 +240,6 @@ async def test_a_price_that_cannot_be_read_any_more_counts_until_it_expires(tmp_
     assert await usd() == 30.0
     await market.apply(FLEET, rivals.offer, 1)
     assert rivals.held() == {"cheap": 0, "dear": 1}
-
-
-async def test_an_unknown_outcome_is_not_made_up_for_elsewhere(tmp_path: Path) -> None:
-    rivals = Rivals(tmp_path)
-    rivals.wires["cheap"].lose_replies_to = "POST"
-    market = rivals.market()
-    for _ in range(3):
-        await market.apply(FLEET, rivals.offer, 3)
-    rivals.wires["cheap"].lose_replies_to = ""
-    for _ in range(6):
-        rivals.wall.advance(LAG_SECONDS)
-        await rivals.market().apply(FLEET, rivals.offer, 3)
-    assert rivals.held() == {"cheap": 3, "dear": 0}
-    assert (rivals.purchases("cheap"), rivals.purchases("dear")) == (1, 0)
-
-
-class BusyStore(MemoryIntentStore):
-    """Somebody else writes first to the intents of one supplier's part."""
-
-    def __init__(self, part: str) -> None:
-        super().__init__()
-        self.part = part
-
-    async def put(self, intent: Intent) -> Intent:
-        if intent.offer == self.part:
-            raise IntentConflict("somebody else was first")
-        return await super().put(intent)
-
-
-async def test_what_somebody_else_buys_at_the_same_time_is_not_bought_at_the_next_supplier(tmp_path: Path) -> None:
-    rivals = Rivals(tmp_path)
-    rivals.store = BusyStore(part_of(rivals.offer, "cheap").name)
-    result = await rivals.market().apply(FLEET, rivals.offer, 3)
-    assert isinstance(result, Failed)
-    assert result.retryable
-    assert rivals.held() == {"cheap": 0, "dear": 0}
-
-
-async def test_what_is_bought_and_not_listed_yet_is_quoted_at_its_price_after_a_restart_too(tmp_path: Path) -> None:
-    rivals = Rivals(tmp_path)
-    await rivals.market().apply(FLEET, rivals.offer, 2)
-    rivals.change("cheap", usd_per_replica_hour=5.0)
-    restarted = rivals.market()
-    await restarted.observe(FLEET, rivals.offer)
-    quote = await restarted.quote(rivals.offer)
-    assert quote is not None
-    assert quote.usd_per_replica_hour == 20.0, "two are held at 20"
-
-
-async def test_while_nobody_knows_what_was_paid_nothing_is_quoted(tmp_path: Path) -> None:
-    rivals = Rivals(tmp_path)
-    await rivals.market().apply(FLEET, rivals.offer, 2)
-    rivals.wires["cheap"].is_cut = True
-    restarted = rivals.market()
-    with pytest.raises(SupplierUnavailable, match="nobody knows what it holds"):
-        await restarted.observe(FLEET, rivals.offer)
-    assert await restarted.quote(rivals.offer) is None
-
-
-async def test_without_a_quote_nothing_is_bought_above_the_policys_own_price(tmp_path: Path) -> None:
-    rivals = Rivals(tmp_path)
-    rivals.offer = offer_with(usd_per_replica_hour=15.0)
-    assert isinstance(await rivals.market().apply(FLEET, rivals.offer, 3), Failed)
-    assert rivals.held() == {"cheap": 0, "dear": 0}
 
 
 def test_the_breaker_waits_longer_each_time_and_forgets_when_it_is_answered() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 from aiohttp import web
 
-from actuators.kubernetes.in_flight import AT_ONCE, UNKNOWN, with_in_flight
+from actuators.kubernetes.in_flight import AT_ONCE, UNKNOWN, in_flight_of, with_in_flight
 from actuators.kubernetes.pods import Pod, PodState
 from actuators.kubernetes.shrink import leaving
 
@@ -64,3 +64,23 @@ async def test_when_the_time_for_all_pages_is_over_no_other_is_asked(engines: En
     pods = await with_in_flight(many, engines.port, poll_seconds=0.5)
     assert {pod.in_flight for pod in pods} == {UNKNOWN}
     assert 1 <= engines.asked <= AT_ONCE
+
+
+def test_requests_in_flight_are_those_that_run_and_those_that_wait() -> None:
+    page = ["# TYPE vllm:num_requests_running gauge", 'vllm:num_requests_running{m="a"} 3.0', "vllm:num_requests_waiting 1", "other 9"]
+    assert in_flight_of(page) == 4.0
+    assert in_flight_of(["other 9"]) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('vllm:num_requests_running{m="a b"} 3.0', 3.0),
+        ('vllm:num_requests_running{m="a"} 3 1700000000000', 3.0),
+        ("vllm:num_requests_running NaN", UNKNOWN),
+        ('vllm:num_requests_running{m="a"}', UNKNOWN),
+        ("vllm:num_requests_running three", UNKNOWN),
+    ],
+)
+def test_a_figure_that_is_no_number_is_not_taken_for_idleness(line: str, said: float) -> None:
+    assert in_flight_of([line]) == said

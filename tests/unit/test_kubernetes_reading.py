@@ -7,7 +7,6 @@ import pytest
 
 from actuators.kubernetes.disruption import allowed, parse_budget
 from actuators.kubernetes.errors import Busy, Conflict, Forbidden, Gone, NotFound, Refused, Request, SignedOut, error_of
-from actuators.kubernetes.in_flight import UNKNOWN, in_flight_of
 from actuators.kubernetes.nodes import holder_of, inventory, parse_node, takes
 from actuators.kubernetes.pods import Pod, PodState, parse_pod, quantity
 from actuators.kubernetes.selectors import parse_selector, selector_of
@@ -299,23 +298,3 @@ def test_how_long_a_busy_server_asks_for(header: str | None, seconds: float | No
     error = error_of(SCALE, 429, "busy", header)
     assert isinstance(error, Busy)
     assert error.wait_seconds == seconds
-
-
-def test_requests_in_flight_are_those_that_run_and_those_that_wait() -> None:
-    page = ["# TYPE vllm:num_requests_running gauge", 'vllm:num_requests_running{m="a"} 3.0', "vllm:num_requests_waiting 1", "other 9"]
-    assert in_flight_of(page) == 4.0
-    assert in_flight_of(["other 9"]) is None
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ('vllm:num_requests_running{m="a b"} 3.0', 3.0),
-        ('vllm:num_requests_running{m="a"} 3 1700000000000', 3.0),
-        ("vllm:num_requests_running NaN", UNKNOWN),
-        ('vllm:num_requests_running{m="a"}', UNKNOWN),
-        ("vllm:num_requests_running three", UNKNOWN),
-    ],
-)
-def test_a_figure_that_is_no_number_is_not_taken_for_idleness(line: str, said: float) -> None:
-    assert in_flight_of([line]) == said
