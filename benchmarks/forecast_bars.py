@@ -9,9 +9,9 @@ import sys
 
 import numpy as np
 
-from controlplane.backtest import QUANTILES
 from controlplane.contracts.fleet import ForecastSettings
-from controlplane.traces import Array, Trace, data_folders, read_trace
+from controlplane.studies.backtest import QUANTILES
+from controlplane.traces.library import Array, Trace, data_folders, read_trace
 from forecasters.api import Batch
 from forecasters.backtest import truth
 from forecasters.combine import Combination

@@ -12,7 +12,7 @@ from controlplane.contracts.fleet import Fleet, Offer, Tier
 from controlplane.sim.bench_cases import Built, Case, build
 from controlplane.sim.pipeline_scaler import PipelineScaler
 from controlplane.sim.run import run
-from controlplane.traces import data_folders
+from controlplane.traces.library import data_folders
 
 LEAD_SECONDS, PRIOR_SECONDS = 1800.0, 600.0
 

@@ -23,7 +23,7 @@ from controlplane.sim.cloud_config import CloudConfig, OfferWorld
 from controlplane.sim.cloud_model import Market, ReplicaState
 from controlplane.sim.drill import DrillStore
 from controlplane.sim.drill_supplier import ModelSupplier
-from controlplane.traces import data_folders
+from controlplane.traces.library import data_folders
 
 STEP_SECONDS = 600.0
 LEAD_SECONDS = 480.0

@@ -122,7 +122,7 @@ def decide(
 
     One JSON line each, in event time: docs/pipe.md.
     """
-    from controlplane.commands_decide import decide_lines
+    from controlplane.commands.decide import decide_lines
 
     with explained():
         raise typer.Exit(decide_lines(policies, state))
@@ -146,7 +146,7 @@ def simulate(
 
     Without NATS. The HPA aims at 70 %. A month takes minutes: a decision each tick, for each of four autoscalers.
     """
-    from controlplane.commands_simulate import SimulateOptions, simulate_policy
+    from controlplane.commands.simulate import SimulateOptions, simulate_policy
 
     options = SimulateOptions(policy, trace, column, scale, fleet, report, as_json, shed, seed)
     with explained():
@@ -170,7 +170,7 @@ def backtest(
     as_json: Annotated[bool, typer.Option("--json", help="print the figures as JSON")] = False,
 ) -> None:
     """Score the forecast on traces: at every observation predict first, learn after; beside persistence and seasonal-naive."""
-    from controlplane.commands_backtest import BacktestOptions, backtest_traces
+    from controlplane.commands.backtest import BacktestOptions, backtest_traces
 
     options = BacktestOptions(
         tuple(traces), policy, fleet, column, time_column, time_zone, lead_time, step, tuple(peers or ()), report, as_json
@@ -188,7 +188,7 @@ def validate(
 
     Each with file, line, path, value and what would be right.
     """
-    from controlplane.commands_policy import validate_paths
+    from controlplane.commands.policy import validate_paths
 
     text, code = validate_paths(policies, explain)
     print(text)
@@ -198,7 +198,7 @@ def validate(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of the policy file."""
-    from controlplane.commands_policy import schema_text
+    from controlplane.commands.policy import schema_text
 
     print(schema_text())
 
@@ -214,7 +214,7 @@ def asyncapi() -> None:
 @app.command()
 def traces(as_json: Annotated[bool, typer.Option("--json", help="print the list as JSON")] = False) -> None:
     """List the traces at hand, and where the others can be had."""
-    from controlplane.commands_traces import list_command
+    from controlplane.commands.traces import list_command
 
     print(list_command(as_json))
 
@@ -239,8 +239,8 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="print the body")] = False,
 ) -> None:
     """Ask a running tidegate where its fleets stand."""
-    from controlplane.commands_ask import Where, status_lines
-    from controlplane.commands_ask import status as ask
+    from controlplane.commands.ask import Where, status_lines
+    from controlplane.commands.ask import status as ask
 
     body = ask(Where(web), fleet)
     print(json.dumps(body, indent=2) if as_json else status_lines(body))
@@ -265,7 +265,7 @@ def launch_announce(
     nats: NatsOnlyOption = None,
 ) -> None:
     """Announce a launch to a running tidegate, over HTTP unless --nats or TIDEGATE_NATS says otherwise."""
-    from controlplane.commands_ask import Where, announce
+    from controlplane.commands.ask import Where, announce
 
     fields = {"fleet": fleet, "name": name, "starts": starts, "peak_multiple": peak, "ramp": ramp, "half_life": half_life}
     print(announce(Where(web, nats), {**fields, "cancelled": cancel}))

@@ -30,7 +30,9 @@ def explained() -> Iterator[None]:
 @studies.command()
 def floor(
     policy: Annotated[Path, typer.Argument(help="a policy file", show_default=False)],
-    trace: Annotated[str | None, typer.Option("--trace", help="a CSV file or a trace's name; left out: the policy's own source")] = None,
+    trace: Annotated[
+        str | None, typer.Option("--trace", help="a CSV file, a trace's name, or synthetic; left out: the policy's own source")
+    ] = None,
     column: Annotated[str | None, typer.Option("--column", help="the column of the trace to read")] = None,
     scale: Annotated[float, typer.Option("--scale", help="factor on the demand", min=1e-9)] = 1.0,
     history: Annotated[str, typer.Option("--history", help="how far back to read the policy's Prometheus, without --trace")] = "28d",
@@ -47,7 +49,7 @@ def floor(
 
     From a history of demand, layer by layer: a layer is worth reserving when renting or spilling it as needed costs more.
     """
-    from controlplane.commands_floor import FloorOptions, size_a_floor
+    from controlplane.commands.floor import FloorOptions, size_a_floor
 
     options = FloorOptions(policy, fleet, trace, column, scale, history, tuple(term or ()), offer, report, as_json)
     with explained():
@@ -74,7 +76,7 @@ def bench(
 
     All over the clairvoyant's cost, at equal attainment, in a seeded world. Minutes a case: each peer is run at a dozen settings.
     """
-    from controlplane.commands_bench import BenchOptions, run_bench
+    from controlplane.commands.bench import BenchOptions, run_bench
 
     options = BenchOptions(tuple(case or ()), tuple(trace or ()), tuple(peer or ()), days, seed, html, as_json, only_list)
     with explained():
@@ -99,7 +101,7 @@ def profile_rank(
     as_json: Annotated[bool, typer.Option("--json", help="print the figures as JSON")] = False,
 ) -> None:
     """Order offers by USD per million tokens within the SLO, with the reason where one is not eligible."""
-    from controlplane.commands_profile import RankOptions, rank_offers
+    from controlplane.commands.profile import RankOptions, rank_offers
 
     with explained():
         raise typer.Exit(rank_offers(RankOptions(policy, fleet, profiles, tuple(price or ()), as_json)))

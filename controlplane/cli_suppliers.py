@@ -21,7 +21,7 @@ def sweep(
 
     Ends it with --end. Exit code 1 while something unwanted is left, or a supplier did not answer.
     """
-    from controlplane.commands_suppliers import sweep as swept
+    from controlplane.commands.suppliers import sweep as swept
 
     lines, code = asyncio.run(swept(policies, end=end))
     for line in lines:
@@ -41,7 +41,7 @@ def capacity_block(
 
     This is how a person confirms a purchase where the policy's capacityBlock.confirm is on.
     """
-    from controlplane.commands_suppliers import capacity_block as listed
+    from controlplane.commands.suppliers import capacity_block as listed
 
     for line in asyncio.run(listed(policy, offer, machines, buy, max_usd)):
         typer.echo(line)

@@ -14,7 +14,7 @@ import numpy as np
 from controlplane.contracts.errors import PolicyError
 from controlplane.contracts.fleet import Fleet
 from controlplane.sim.workload import Workload, workload_of
-from controlplane.traces import Trace, read_trace
+from controlplane.traces.library import Trace, read_trace
 
 FINE_STEP_SECONDS = 15.0
 NOISE_SEED = 7

@@ -31,7 +31,7 @@ from controlplane.replay import is_replay, refuse_mixture, replay_of
 from controlplane.services import quoter
 from controlplane.services.roster import Roster
 from controlplane.services.web import SERVICE as WEB
-from controlplane.traces import data_folders
+from controlplane.traces.library import data_folders
 from controlplane.tracing import tracing
 from controlplane.web.settings import DEFAULT_LISTEN, secret, web_settings_of
 

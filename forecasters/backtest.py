@@ -1,6 +1,6 @@
 """Forward evaluation: at every observation predict first, learn after; then score what came, by horizon.
 
-Owns the loop and the table of figures. It must not read files or draw; `controlplane.backtest` does that around it.
+Owns the loop and the table of figures. It must not read files or draw; `controlplane.studies.backtest` does that around it.
 Start at `replay`, which turns a forecaster and a series into an `Outcome`, then `summarize`.
 """
 

@@ -33,13 +33,13 @@ def _kube_assets() -> Path:
 
 
 def _has_trace_data() -> bool:
-    from controlplane.traces import list_traces
+    from controlplane.traces.library import list_traces
 
     return any(info.path is not None for info in list_traces(_trace_folders()))
 
 
 def _trace_folders() -> tuple[Path, ...]:
-    from controlplane.traces import data_folders
+    from controlplane.traces.library import data_folders
 
     return data_folders(os.environ)
 

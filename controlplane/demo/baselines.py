@@ -14,7 +14,7 @@ from pathlib import Path
 from controlplane.config import environment_variables
 from controlplane.demo.scenario import scenario_of
 from controlplane.sim.run import RunResult, run
-from controlplane.traces import data_folders
+from controlplane.traces.library import data_folders
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 5

@@ -16,7 +16,7 @@ from controlplane.live.model import ViewModel
 from controlplane.sim.report import report_of
 from controlplane.sim.report_html import write_report
 from controlplane.sim.run import RunResult
-from controlplane.traces import Array
+from controlplane.traces.library import Array
 
 
 def write_page(path: Path, results: Sequence[RunResult], model: ViewModel, scenario: Scenario, checks: LedgerChecks) -> None:

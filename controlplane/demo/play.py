@@ -30,7 +30,7 @@ from controlplane.demo.scenario import CLOUD_SEED, Scenario, scenario_of
 from controlplane.live.model import ViewModel
 from controlplane.sim.cloud_ledger import read_ledger
 from controlplane.sim.run import RunResult
-from controlplane.traces import data_folders
+from controlplane.traces.library import data_folders
 
 FRAME_SECONDS = 0.2
 LISTEN_SECONDS = 1.0

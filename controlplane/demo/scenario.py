@@ -18,8 +18,8 @@ from controlplane.sim.cloud_config import CloudConfig, cloud_config_of
 from controlplane.sim.pools import Market
 from controlplane.sim.workload import Workload
 from controlplane.sim.world import WorldSettings
-from controlplane.trace_waves import mastodon_wave, multiply_wave, synthetic_trace
-from controlplane.traces import Trace, read_trace
+from controlplane.traces.library import Trace, read_trace
+from controlplane.traces.waves import mastodon_wave, multiply_wave, synthetic_trace
 
 POLICY = Path(__file__).resolve().parents[2] / "policies" / "library" / "replay-demo.yaml"
 OTHER_TRACES = ("servegen_m-large_10min",)

@@ -17,8 +17,8 @@ from controlplane.contracts.units import SECONDS_PER_HOUR, from_unix
 from controlplane.sim.pools import Market
 from controlplane.sim.workload import Workload, workload_of
 from controlplane.sim.world import WorldSettings
-from controlplane.trace_waves import Wave, mastodon_wave, multiply_wave
-from controlplane.traces import Trace, read_trace
+from controlplane.traces.library import Trace, read_trace
+from controlplane.traces.waves import Wave, mastodon_wave, multiply_wave
 
 WEEK_TRACES = (
     "servegen_m-large_10min",

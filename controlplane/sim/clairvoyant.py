@@ -27,7 +27,7 @@ from controlplane.contracts.frame import DecisionLine, Frame
 from controlplane.contracts.units import SECONDS_PER_HOUR
 from controlplane.sim.scaler import answer, naive_spill, usd_per_unit
 from controlplane.sim.workload import Workload
-from controlplane.traces import Array
+from controlplane.traces.library import Array
 
 BLOCK_SECONDS = 60.0
 BOUND_BLOCKS_SECONDS = (120.0, 300.0)

@@ -14,7 +14,7 @@ from rich.text import Text
 from controlplane.contracts.frame import DecisionLine
 from controlplane.contracts.units import format_duration, from_unix
 from controlplane.sim.run import RunResult
-from controlplane.traces import Array
+from controlplane.traces.library import Array
 
 MAX_POINTS = 1500
 MAX_DECISIONS = 300

@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 
 from controlplane.contracts.units import from_unix
 from controlplane.sim.report import Report
-from controlplane.traces import Array
+from controlplane.traces.library import Array
 
 FLOOR_COLOUR = "#2a6f97"
 BURST_COLOUR = "#f0a830"

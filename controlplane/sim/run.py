@@ -15,7 +15,7 @@ from controlplane.contracts.frame import DecisionLine, Frame
 from controlplane.sim.scaler import Scaler
 from controlplane.sim.workload import Workload
 from controlplane.sim.world import World, WorldSettings
-from controlplane.traces import Array
+from controlplane.traces.library import Array
 
 TIERS = (Tier.FLOOR, Tier.BURST, Tier.SPILL)
 DEFAULT_WORLD = WorldSettings()

@@ -1,14 +1,14 @@
 """What a simulated world is offered: a trace made fine, with minute noise, ready to be served step by step.
 
 Owns the law by which an interval's mean becomes fine steps; it must not know capacity, prices or decisions.
-`controlplane.sim.world` serves it; `controlplane.trace_waves` multiplies launches onto a trace before it comes here.
+`controlplane.sim.world` serves it; `controlplane.traces.waves` multiplies launches onto a trace before it comes here.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from controlplane.traces import Array, Trace
+from controlplane.traces.library import Array, Trace
 
 NOISE_SHARE = 0.10
 NOISE_MEMORY_SECONDS = 60.0

@@ -18,7 +18,7 @@ import httpx
 import numpy as np
 import pytest
 
-from controlplane.traces import read_trace
+from controlplane.traces.library import read_trace
 from tests.e2e.programs import Program, eventually
 from tests.integration.prometheus_process import PrometheusProcess
 from tests.integration.replay_exporter import VLLM, Exporter, Replica

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from controlplane.app import Plane, Settings, running
-from controlplane.commands_ask import Where, announce, status, status_lines
+from controlplane.commands.ask import Where, announce, status, status_lines
 from controlplane.config import load_fleets
 from controlplane.contracts.errors import TidegateError
 from controlplane.web.settings import WebSettings

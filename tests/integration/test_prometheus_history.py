@@ -20,7 +20,7 @@ from controlplane.bus.streams import ensure_streams
 from controlplane.clocks import SystemClock
 from controlplane.collectors.backfill import chunks_of
 from controlplane.collectors.prometheus import PrometheusSource
-from controlplane.commands_floor import FloorOptions, size_a_floor
+from controlplane.commands.floor import FloorOptions, size_a_floor
 from controlplane.contracts.events import Flag, Observation
 from controlplane.contracts.fleet import Fleet, Slo, Unit
 from controlplane.contracts.subjects import INPUTS_STREAM

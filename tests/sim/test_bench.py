@@ -12,7 +12,7 @@ from controlplane.sim.baselines_peers import PEERS
 from controlplane.sim.bench import Point, bench, cheapest_at, outcomes_table
 from controlplane.sim.bench_cases import MEAN_REPLICAS, Case, announcement, build, matrix
 from controlplane.sim.bench_page import write_bench_page
-from controlplane.trace_waves import parametric_wave
+from controlplane.traces.waves import parametric_wave
 
 
 @pytest.fixture

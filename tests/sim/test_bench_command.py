@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from controlplane.cli import main
-from controlplane.commands_bench import MarketOutcome, chosen_cases
+from controlplane.commands.bench import MarketOutcome, chosen_cases
 from controlplane.contracts.errors import TidegateError
 from controlplane.sim.bench import Point
 from controlplane.sim.bench_cases import matrix

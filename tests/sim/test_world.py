@@ -15,7 +15,7 @@ from controlplane.sim.run import run
 from controlplane.sim.scaler import answer
 from controlplane.sim.workload import Workload, workload_of
 from controlplane.sim.world import World, WorldSettings
-from controlplane.traces import Trace
+from controlplane.traces.library import Trace
 
 FLOOR = Offer("reserved", Tier.FLOOR, 10.0, 0, 2, 16.0, 180.0)
 BURST = Offer("burst", Tier.BURST, 10.0, 0, 50, 36.0, 480.0, hold_seconds=600.0)

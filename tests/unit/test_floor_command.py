@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from controlplane.cli import main
-from controlplane.commands_floor import trace_of
+from controlplane.commands.floor import trace_of
 from controlplane.contracts.errors import TidegateError, TraceError
 from controlplane.contracts.events import Observation
 from controlplane.contracts.units import from_unix
-from controlplane.floor_sizing import read_term
+from controlplane.studies.floor_sizing import read_term
 
 DAY = 86400.0
 START = 20_000 * DAY
@@ -72,6 +72,11 @@ def test_left_out_the_term_is_a_year_at_the_policys_own_price(tmp_path: Path, mo
     assert "as in the policy, 1y" in shown
     assert "the floor is 3 replicas now" in shown
     assert "break-even is 20.00 USD/h" in shown
+
+
+def test_without_a_trace_at_hand_a_synthetic_one_is_said_to_be_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sized(tmp_path, Path("synthetic")) == 0
+    assert "synthetic-0: 7d" in capsys.readouterr().out
 
 
 def test_what_is_bought_in_lots_is_reserved_in_lots(tmp_path: Path, month: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from controlplane.backtest import horizons_for, run
-from controlplane.backtest_peers import compare
-from controlplane.commands_backtest import BacktestOptions, averaged, backtest_traces
+from controlplane.commands.backtest import BacktestOptions, averaged, backtest_traces
 from controlplane.contracts.errors import TraceError
 from controlplane.contracts.fleet import ForecastSettings
-from controlplane.traces import Trace
+from controlplane.studies.backtest import horizons_for, run
+from controlplane.studies.backtest_peers import compare
+from controlplane.traces.library import Trace
 
 DAY = 86400.0
 

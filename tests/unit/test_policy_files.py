@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.commands_policy import schema_text, validate_paths
+from controlplane.commands.policy import schema_text, validate_paths
 from controlplane.config import load_fleets, load_policies, read_environment, read_secret
 from controlplane.contracts.errors import PolicyError
 

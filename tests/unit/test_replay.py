@@ -6,7 +6,7 @@ import pytest
 from controlplane.config import load_fleets
 from controlplane.contracts.errors import PolicyError
 from controlplane.replay import refuse_mixture, replay_of, shared_time
-from controlplane.trace_waves import synthetic_trace
+from controlplane.traces.waves import synthetic_trace
 
 LIBRARY = Path(__file__).resolve().parents[2] / "policies" / "library"
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from controlplane.contracts.errors import TraceError
-from controlplane.trace_catalog import KNOWN_FILES
-from controlplane.trace_waves import mastodon_wave, multiply_wave, parametric_wave, synthetic_trace
-from controlplane.traces import UNDATED_START_UNIX, data_folders, list_traces, read_trace
+from controlplane.traces.catalog import KNOWN_FILES
+from controlplane.traces.library import UNDATED_START_UNIX, data_folders, list_traces, read_trace
+from controlplane.traces.waves import mastodon_wave, multiply_wave, parametric_wave, synthetic_trace
 
 START = "2026-11-22T10:0{}:00Z"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from controlplane.contracts.errors import TraceError
-from controlplane.traces import UNDATED_START_UNIX, Array, Trace, read_trace
+from controlplane.traces.library import UNDATED_START_UNIX, Array, Trace, read_trace
 
 SIGNUPS = "mastodon_signups_2022_apr_1h"
 ONSET_MULTIPLE = 2.0

@@ -1,6 +1,6 @@
 """The body of `tidegate traces`: what is at hand, and where the rest can be had.
 
-Owns the listing's form; `controlplane.traces` knows the traces.
+Owns the listing's form; `controlplane.traces.library` knows the traces.
 """
 
 import json
@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from controlplane.config import environment_variables
 from controlplane.contracts.units import format_duration
-from controlplane.traces import TraceInfo, data_folders, list_traces
+from controlplane.traces.library import TraceInfo, data_folders, list_traces
 
 
 def list_command(as_json: bool) -> str:

@@ -1,7 +1,7 @@
 """From a table on disk to clean rows on a regular grid: what is done about gaps, bad values and disorder.
 
 Owns the reading of CSV and Parquet and the rules for bad rows, each of which becomes a problem that a person can read; it must not
-know folders or names. `controlplane.traces` calls these in order.
+know folders or names. `controlplane.traces.library` calls these in order.
 """
 
 from pathlib import Path

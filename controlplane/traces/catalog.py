@@ -1,7 +1,7 @@
 """What public data tidegate knows by name: file, span, columns, source and licence, as one literal table.
 
 Owns facts only, each taken from the data's own documentation; it must not open a file or ask the network.
-`controlplane.traces` finds these files on this machine and reads them.
+`controlplane.traces.library` finds these files on this machine and reads them.
 """
 
 from dataclasses import dataclass

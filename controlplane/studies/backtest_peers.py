@@ -10,10 +10,10 @@ from importlib import import_module
 
 import numpy as np
 
-from controlplane.backtest import QUANTILES, Backtest, combined
 from controlplane.contracts.errors import TraceError
 from controlplane.contracts.fleet import ForecastSettings
-from controlplane.traces import Array
+from controlplane.studies.backtest import QUANTILES, Backtest, combined
+from controlplane.traces.library import Array
 from forecasters.backtest import replay, truth
 from forecasters.intake import Index
 from forecasters.score import pinball

@@ -1,7 +1,7 @@
 """How much of a fleet to reserve: a policy's offers and a history of demand, put to `policies.floor`, in whole lots of replicas.
 
 Owns what a layer is compared with (the cheapest rented offer, and spill) and the reading of terms such as `1y=24.50`.
-It must not print or draw: `commands_floor` and `floor_page` do.
+It must not print or draw: `commands.floor` and `floor_page` do.
 """
 
 import re
@@ -13,7 +13,7 @@ import numpy as np
 from controlplane.contracts.errors import PolicyError, TidegateError
 from controlplane.contracts.fleet import Fleet, Offer, Tier
 from controlplane.contracts.units import SECONDS_PER_HOUR, parse_duration
-from controlplane.traces import Array, Trace
+from controlplane.traces.library import Array, Trace
 from policies.advice import usd_per_unit
 from policies.floor import FloorChoice, Instead, LayerUse, Term, layer_uses, parts_of, size_floor
 

@@ -1,6 +1,6 @@
 """What to reserve, as one HTML page: what each layer costs otherwise against the break-even lines, and the saving by what is reserved.
 
-Owns the plots and the words around them; it must not compute a figure that `controlplane.floor_sizing` does not.
+Owns the plots and the words around them; it must not compute a figure that `controlplane.studies.floor_sizing` does not.
 """
 
 from pathlib import Path
@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from controlplane.contracts.units import format_duration
-from controlplane.floor_sizing import Sizing
 from controlplane.sim.report import Report, Table, Timeline, percent
 from controlplane.sim.report_html import BURST_COLOUR, COST_COLOURS, COST_DASHES, FLOOR_COLOUR, GRID_COLOUR, PLAIN_LAYOUT, render
+from controlplane.studies.floor_sizing import Sizing
 from policies.floor import FloorChoice
 
 MOST_LAYERS_LISTED = 200

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from controlplane.contracts.fleet import ForecastSettings
-from controlplane.traces import Array, Trace
+from controlplane.traces.library import Array, Trace
 from forecasters.api import Batch, Quantiles
 from forecasters.backtest import Figures, Mask, Outcome, Truth, replay, summarize, truth
 from forecasters.combine import Combination

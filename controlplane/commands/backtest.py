@@ -1,6 +1,6 @@
 """The body of `tidegate backtest`: traces in, progress bar, table, and a page of plots.
 
-Owns options and output; `controlplane.backtest` does the work. It must not read the environment itself beyond the trace folders.
+Owns options and output; `controlplane.studies.backtest` does the work. It must not read the environment itself beyond the trace folders.
 """
 
 import json
@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from controlplane.backtest import HEADINGS, LEGEND, QUANTILES, Backtest, horizons_for, run, table_rows
 from controlplane.config import environment_variables, load_fleets
 from controlplane.contracts.errors import TraceError
 from controlplane.contracts.fleet import ForecastSettings
 from controlplane.serve import fleet_named
-from controlplane.traces import Array, Trace, data_folders, read_trace
+from controlplane.studies.backtest import HEADINGS, LEGEND, QUANTILES, Backtest, horizons_for, run, table_rows
+from controlplane.traces.library import Array, Trace, data_folders, read_trace
 
 WIDE = 220
 
@@ -59,7 +59,7 @@ def backtest_traces(options: BacktestOptions) -> int:
     else:
         _print_table(results)
     if options.report is not None:
-        from controlplane.backtest_page import write_page
+        from controlplane.studies.backtest_page import write_page
 
         write_page(results, options.report)
         aside.print(f"report: {options.report}", markup=False, highlight=False, soft_wrap=True)
@@ -94,7 +94,7 @@ def _one(trace: Trace, settings: ForecastSettings, horizons: Array, options: Bac
         task = progress.add_task(trace.name, total=len(trace.time_unix))
         result = run(trace, settings, horizons, lambda count: progress.advance(task, count))
         if options.peers:
-            from controlplane.backtest_peers import compare
+            from controlplane.studies.backtest_peers import compare
 
             result = compare(result, settings, options.peers)
     return result
@@ -112,7 +112,7 @@ def _print_table(results: list[Backtest]) -> None:
 
 
 def _as_dict(line: object) -> dict[str, object]:
-    from controlplane.backtest import Line
+    from controlplane.studies.backtest import Line
 
     assert isinstance(line, Line)
     figures = line.figures

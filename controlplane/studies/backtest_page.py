@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from controlplane.backtest import HEADINGS, LEGEND, QUANTILES, Backtest, span, table_rows
+from controlplane.studies.backtest import HEADINGS, LEGEND, QUANTILES, Backtest, span, table_rows
 
 MOST_POINTS = 2000
 INK, BAND, LINE = "#808893", "rgba(42,111,151,0.25)", "#2a6f97"

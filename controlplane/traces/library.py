@@ -1,7 +1,7 @@
 """Demand traces: find them on this machine, list them with source and licence, read one onto a regular grid.
 
 Owns the names, the folders and the `Trace` itself; it must not read the environment (folders are an argument) or change what was
-measured. `trace_reading` cleans a table's rows, `trace_catalog` knows the public files, `trace_waves` makes synthetic ones.
+measured. `traces.reading` cleans a table's rows, `traces.catalog` knows the public files, `traces.waves` makes synthetic ones.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,8 +14,8 @@ import platformdirs
 from numpy.typing import NDArray
 
 from controlplane.contracts.errors import TraceError
-from controlplane.trace_catalog import KNOWN_FILES, KnownFile
-from controlplane.trace_reading import (
+from controlplane.traces.catalog import KNOWN_FILES, KnownFile
+from controlplane.traces.reading import (
     SUFFIXES,
     UNDATED_START_UNIX,
     clean_rows,

@@ -28,8 +28,8 @@ from controlplane.sim.run import run as run_scaler
 from controlplane.sim.scaler import Scaler
 from controlplane.sim.workload import Workload, workload_of
 from controlplane.sim.world import World, WorldSettings
-from controlplane.trace_waves import synthetic_trace
-from controlplane.traces import Trace, data_folders, read_trace
+from controlplane.traces.library import Trace, data_folders, read_trace
+from controlplane.traces.waves import synthetic_trace
 
 FINE_STEP_SECONDS = 15.0
 WORKLOAD_SEED_OFFSET = 1_000_003

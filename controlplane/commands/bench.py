@@ -20,7 +20,7 @@ from controlplane.sim.bench_market import ListPriceBuyer, market_case
 from controlplane.sim.bench_page import write_bench_page
 from controlplane.sim.pipeline_scaler import PipelineScaler
 from controlplane.sim.report import percent
-from controlplane.traces import data_folders, find_trace
+from controlplane.traces.library import data_folders, find_trace
 
 WIDE = 190
 MARKET = "market"

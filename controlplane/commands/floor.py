@@ -1,6 +1,6 @@
 """The body of `tidegate floor`: how many replicas to reserve, for which term, and what it saves, from a history of demand.
 
-Owns options, where the history comes from (a trace, or the policy's own Prometheus) and the output; `controlplane.floor_sizing` has
+Owns options, where the history comes from (a trace, or the policy's own Prometheus) and the output; `controlplane.studies.floor_sizing` has
 the sums.
 """
 
@@ -16,16 +16,18 @@ from rich.table import Table
 
 from controlplane.clocks import SystemClock
 from controlplane.collectors.prometheus import PrometheusSource
+from controlplane.commands.simulate import SYNTHETIC, synthetic_mean
 from controlplane.config import environment_variables, load_fleets
 from controlplane.contracts.errors import PolicyError, TidegateError, TraceError
 from controlplane.contracts.events import Observation
 from controlplane.contracts.fleet import Fleet
 from controlplane.contracts.units import format_duration, parse_duration
-from controlplane.floor_page import CHOICE_COLUMNS, choice_rows, write_floor_page
-from controlplane.floor_sizing import Sizing, read_term, size
 from controlplane.serve import fleet_named
 from controlplane.sim.report import percent
-from controlplane.traces import Trace, data_folders, read_trace
+from controlplane.studies.floor_page import CHOICE_COLUMNS, choice_rows, write_floor_page
+from controlplane.studies.floor_sizing import Sizing, read_term, size
+from controlplane.traces.library import Trace, data_folders, read_trace
+from controlplane.traces.waves import synthetic_trace
 
 WIDE = 150
 
@@ -73,9 +75,13 @@ def history_of(fleet: Fleet, options: FloorOptions) -> Trace:
     source = fleet.demand_source
     if options.trace is None and source.get("kind") == "prometheus":
         return _from_prometheus(fleet, options.history)
+    if options.trace == SYNTHETIC:
+        return synthetic_trace(0, mean_per_second=synthetic_mean(fleet))
     name = options.trace or (str(source["trace"]) if source.get("kind") == "replay" else None)
     if name is None:
-        raise PolicyError(f"fleet {fleet.name} has no Prometheus and replays no trace: give --trace a CSV file or a trace's name")
+        raise PolicyError(
+            f"fleet {fleet.name} has no Prometheus and replays no trace: give --trace a CSV file, a trace's name or synthetic"
+        )
     column = options.column or (str(source["column"]) if options.trace is None and source.get("column") else None)
     return read_trace(name, data_folders(environment_variables()), column=column)
 
