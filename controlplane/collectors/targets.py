@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from controlplane.collectors.api import SourceError
+from controlplane.config import environment_variables
 
 PODS_TIMEOUT_SECONDS = 10.0
 DNS_TIMEOUT_SECONDS = 5.0
@@ -116,7 +117,9 @@ class PodTargets:
                 return client.ApiClient(configuration)
             except config.ConfigException:
                 configuration = client.Configuration()
-        await config.load_kube_config(context=context, client_configuration=configuration)  # type: ignore[no-untyped-call]
+        # The library looks at the environment once, when it is imported; a process that imported it earlier means what it says now.
+        where = environment_variables().get("KUBECONFIG") or None
+        await config.load_kube_config(where, context=context, client_configuration=configuration)  # type: ignore[no-untyped-call]
         return client.ApiClient(configuration)
 
 
