@@ -95,7 +95,7 @@ def data_folders(environ: Mapping[str, str]) -> tuple[Path, ...]:
         return (Path(stated).expanduser(),)
     return (
         Path(platformdirs.user_data_dir("tidegate")),
-        Path(__file__).resolve().parents[2] / "shared" / "data",
+        Path(__file__).resolve().parents[3] / "shared" / "data",
     )
 
 
