@@ -54,6 +54,8 @@ class Reconciler:
         # Since when each price was told, the newest last.
         self._prices: deque[tuple[datetime, float]] = deque(maxlen=PRICES_KEPT)
         self._answer: tuple[str, str] = ("", "")
+        # When the planner was first told what is here: what was decided before that, this process does not know how it fits.
+        self._told: datetime | None = None
         # When the supply last rose by itself, and since when a shrink waits for a decision made after that.
         self._rose: datetime | None = None
         self._waiting_since: datetime | None = None
@@ -93,10 +95,9 @@ class Reconciler:
             if target != held:
                 await self._report(decision, target, held, Skipped(hands_off))
             return
-        if target < held and self._is_outdated(decision):
-            await self._report(
-                decision, target, held, Skipped("more came up since the decision: it takes nothing away before the next one")
-            )
+        outdated = self._outdated(decision) if target < held else ""
+        if outdated:
+            await self._report(decision, target, held, Skipped(f"{outdated}: it takes nothing away before the next one"))
             return
         if target > held and self._is_dearer(decision):
             await self._report(
@@ -117,18 +118,23 @@ class Reconciler:
         known = [usd for since, usd in self._prices if since <= decision.time][-1:] + [usd for usd in policy if usd is not None]
         return bool(known) and self._prices[-1][1] > known[0] + ROUNDING_USD
 
-    def _is_outdated(self, decision: Decision) -> bool:
-        """Return whether the decision cannot know of what came up by itself since: what had failed and recovered, or found a node at last.
+    def _outdated(self, decision: Decision) -> str:
+        """Return why the decision cannot know of all that is here, "" where it can.
 
-        Of 4 asked for with one crashing it says 3, and once that one has recovered nobody meant to lose a warm replica. It holds up
-        shrinking alone, and no longer than `OUTDATED_SECONDS` on end, however often something comes and goes.
+        Something may have come up by itself since: of 4 asked for with one crashing it says 3, and once that one has recovered nobody
+        meant to lose a warm replica. It holds up shrinking alone, and no longer than `OUTDATED_SECONDS` on end, however often something
+        comes and goes. After a restart nobody knows what came up meanwhile: a decision from before it takes nothing away as long as it
+        lasts, which is until the next tick unless the planner is down.
         """
+        if self._told is not None and decision.time < self._told:
+            return "it was decided before this process told what is here"
         if self._rose is None or decision.time >= self._rose:
             self._waiting_since = None
-            return False
+            return ""
         now = from_unix(self._clock.now())
         self._waiting_since = self._waiting_since or now
-        return (now - self._waiting_since).total_seconds() < OUTDATED_SECONDS
+        is_patient = (now - self._waiting_since).total_seconds() < OUTDATED_SECONDS
+        return "more came up since the decision" if is_patient else ""
 
     def _span(self, target: int, held: int) -> AbstractContextManager[tracing.Noted]:
         """Open a span on the decision's trace where there is something to do; making sure that nothing is leaves none."""
@@ -169,6 +175,7 @@ class Reconciler:
             self._rose = status.time
         await self._price()
         await self._publish_status(status)
+        self._told = self._told or from_unix(self._clock.now())
         return status
 
     async def _publish_status(self, status: PoolStatus) -> None:

@@ -80,6 +80,24 @@ async def test_what_came_up_since_the_decision_is_kept_until_there_is_another(po
     assert await scene.later() == [2], "a decision that knows of them is followed"
 
 
+async def test_after_a_restart_what_was_decided_before_takes_nothing_away() -> None:
+    scene = Scene(Pool(4))
+    scene.decide(3)
+    assert await scene.later() == [], "one may have come up while nobody looked"
+    assert await scene.later(OUTDATED_SECONDS + 1.0) == [], "as long as the planner is silent"
+    said = [event for event in scene.said if isinstance(event, Actuation)]
+    assert [event.outcome for event in said] == [Outcome.SKIPPED]
+    assert said[0].reason.startswith("it was decided before this process told what is here")
+    scene.decide(3)
+    assert await scene.later() == [3], "the next one knows of all that is here"
+
+
+async def test_after_a_restart_what_was_decided_before_still_grows() -> None:
+    scene = Scene(Pool(4))
+    scene.decide(6)
+    assert await scene.later() == [6]
+
+
 async def test_growing_waits_for_nothing() -> None:
     scene = Scene(Pool(4, failed=1))
     await scene.later()
@@ -90,6 +108,7 @@ async def test_growing_waits_for_nothing() -> None:
 
 async def test_what_was_asked_for_on_its_account_does_not_make_a_decision_outdated() -> None:
     scene = Scene(Pool(1))
+    await scene.later()
     scene.decide(2)
     await scene.clock.advance(1.0)
     scene.decide(4)
