@@ -69,11 +69,12 @@ class Lease:
 
     async def release(self) -> None:
         """Give the lease back, so that a standby takes over at once."""
+        was_held = self.held  # asked first: the end of the renewing says that the lease is lost
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.gather(self._renewing, return_exceptions=True)
             self._renewing = None
-        if self.held:
+        if was_held:
             self._until = 0.0
             with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
                 await (await self._bucket()).delete(self.key, last=self._revision)

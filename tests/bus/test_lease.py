@@ -47,6 +47,13 @@ async def test_the_next_one_takes_over_when_it_is_released(client: Client) -> No
     await second.release()
 
 
+async def test_what_is_given_back_is_free_at_once_and_not_when_it_would_have_run_out(client: Client) -> None:
+    holder = Lease(client, "planner", "r1", "one", ttl_seconds=60)
+    await holder.acquire()
+    await holder.release()
+    assert await holder.holder() == ""
+
+
 async def test_leases_of_other_services_and_fleets_are_free(client: Client) -> None:
     async with Lease(client, "planner", "r1") as one, Lease(client, "planner", "r2") as two, Lease(client, "actuator", "r1") as three:
         assert one.held
