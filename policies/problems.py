@@ -95,7 +95,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def findings_of(error: ValidationError, model: type[BaseModel]) -> list[Finding]:
     """Turn all that pydantic found into findings, each saying what would be right."""
-    return [Finding(tuple(detail["loc"]), _message(dict(detail), model)) for detail in error.errors(include_url=False)]
+    details = error.errors(include_url=False)
+    wrong = [tuple(detail["loc"]) for detail in details]
+    # A list whose only entry is wrong counts as empty too: the entry is what there is to say.
+    told = [detail for detail in details if detail["type"] != "too_short" or not any(loc[:-1] == tuple(detail["loc"]) for loc in wrong)]
+    return [Finding(tuple(detail["loc"]), _message(dict(detail), model)) for detail in told]
 
 
 def _message(detail: dict[str, Any], model: type[BaseModel]) -> str:
@@ -163,9 +167,9 @@ def _pattern_words(pattern: str) -> str:
 
 _TYPE_WORDS = {
     "string_type": "must be text; put it in quotes",
-    "int_type": "must be a whole number, without quotes",
+    "int_type": "must be a whole number, without quotes or a unit, such as 4",
     "int_from_float": "must be a whole number",
-    "float_type": "must be a number, without quotes",
+    "float_type": "must be a number, without quotes or a unit, such as 3.40",
     "bool_type": "must be true or false, without quotes",
     "finite_number": "must be a finite number",
     "tuple_type": "must be a list: begin each entry with '- '",
@@ -184,7 +188,8 @@ def _bound(kind: str, context: Mapping[str, Any]) -> str:
     }
     if kind in words:
         text, key = words[kind]
-        return f"{text} {context[key]:g}"
+        share = ", a share such as 0.99 for 99 %" if kind.startswith("less_than") and context[key] == 1.0 else ""
+        return f"{text} {context[key]:g}{share}"
     if kind == "too_long":
         return f"has {context.get('actual_length')} entries, at most {context.get('max_length')} are allowed"
     if kind == "too_short":

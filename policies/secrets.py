@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 
 from policies.problems import Finding, Path
 
-_SECRET_KEY = re.compile(
-    r"(^|[-_.])(authorization|cookie|password|passwd|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|credentials?)$", re.IGNORECASE
+_SECRET_KEY = re.compile(  # after a beginning, a sign or, in camelCase, a small letter: token, api_token, bearerToken
+    r"(^|[-_.]|(?<=[a-z0-9])(?=[A-Z]))"
+    r"(?i:authorization|cookie|password|passwd|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|credentials?)$"
 )
 _USER_INFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]*@", re.IGNORECASE)
 _QUERY_SECRET = re.compile(r"[?&](token|access_token|api_?key|key|password|secret|sig|signature)=[^&\s]+", re.IGNORECASE)

@@ -62,8 +62,8 @@ ONE_ERROR = [
     ("ttft: 2s", "ttft: 2", 8, "spec.serving.slo.ttft", "text with a unit, such as 90s"),
     ("ttft: 2s", "ttft: 2sec", 8, "spec.serving.slo.ttft", "is not a duration"),
     ("ttft: 2s", "ttft: 0s", 8, "spec.serving.slo.ttft", "must be longer than 0s"),
-    ("attainment: 0.995", "attainment: 99.5", 8, "spec.serving.slo.attainment", "must be at most 1"),
-    ("attainment: 0.995", 'attainment: "0.995"', 8, "spec.serving.slo.attainment", "must be a number, without quotes"),
+    ("attainment: 0.995", "attainment: 99.5", 8, "spec.serving.slo.attainment", "must be at most 1, a share such as 0.99 for 99 %"),
+    ("attainment: 0.995", 'attainment: "0.995"', 8, "spec.serving.slo.attainment", "must be a number, without quotes or a unit, such as 3.40"),
     ("attainment: 0.995", "attainment: .nan", 8, "spec.serving.slo.attainment", "finite number"),
     ("unit: outputTokens", "unit: tokens", 10, "spec.demand.unit", "must be one of requests, outputTokens, weightedTokens"),
     ("unit: outputTokens", "unit: weightedTokens", 9, "spec.demand", "inputTokenWeight is required"),
@@ -222,6 +222,11 @@ def test_a_bomb_of_aliases_is_refused_at_once() -> None:
     assert "at most 50000 values" in problem.message
 
 
+def test_a_list_whose_only_entry_is_wrong_is_not_called_empty_too() -> None:
+    (problem,) = problems_of(edited(("guard: {", "guard: {budget: {windows: [{name: day, days: [Mon], usdPerHour: 9}]}, ")))
+    assert (problem.path, problem.message.rpartition("; ")[2]) == ("spec.guard.budget.windows[0].days[0]", "did you mean mon?")
+
+
 def test_the_good_documents_of_a_file_are_read_beside_the_bad() -> None:
     reading = read_policies([("f.yaml", GOOD + "---\nkind: Fleet\n---\na: [\n")], KNOWN)
     assert [read.fleet.name for read in reading.policies] == ["r1"]
@@ -250,6 +255,8 @@ SECRETS = [
     ("{name: r1}\nspec", "{name: r1, annotations: {db-password: hunter2}}\nspec", "hunter2"),
     ("kubernetes: {name: r1}", "simulated: {url: 'http://a:hunter2@b'}", "hunter2"),
     ("guard: {", "guard: {apiKey: hunter2, ", "hunter2"),
+    ("spilled: litellm}", "spilled: litellm, auth: {bearerToken: hunter2}}", "hunter2"),
+    ("guard: {", "guard: {runpodApiKey: hunter2, ", "hunter2"),
 ]
 
 
