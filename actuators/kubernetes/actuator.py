@@ -12,18 +12,19 @@ It decides no number; where it does less than it was told it says why. `scaling`
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from actuators.api import Applied, Failed, IntentConflict, IntentStore, Result, Skipped, failed
 from actuators.kubernetes.api_server import Resource
+from actuators.kubernetes.claims import Claim
 from actuators.kubernetes.cluster import Cluster
 from actuators.kubernetes.disruption import allowed
 from actuators.kubernetes.drain import Drain
-from actuators.kubernetes.errors import Conflict, NotFound
+from actuators.kubernetes.errors import Conflict, NotFound, Refused, SignedOut
 from actuators.kubernetes.in_flight import with_in_flight
 from actuators.kubernetes.mirror import Mirror
 from actuators.kubernetes.nodes import ALL, Demand, Inventory
@@ -32,7 +33,8 @@ from actuators.kubernetes.options import Target, target_of
 from actuators.kubernetes.pods import Pod, PodState
 from actuators.kubernetes.scaling import Scaling
 from actuators.kubernetes.shrink import dropped, goes_by_ordinal, leaving
-from actuators.kubernetes.status import Census, census, census_of_status, pool_status
+from actuators.kubernetes.sight import Sight, demand_of, pods_key
+from actuators.kubernetes.status import census, census_of_status, pool_status
 from actuators.kubernetes.workloads import Workload, contest
 from controlplane.contracts.errors import SupplierError
 from controlplane.contracts.events import PoolStatus, Quote
@@ -43,21 +45,6 @@ TRIES = 5
 CONTEST_SECONDS = {"warn": 30.0, "takeOver": 5.0}
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What is there for one offer now. `contested` names who else writes its number, "" where nobody does; `ours` is what we wrote last."""
-
-    target: Target
-    resource: Resource
-    workload: Workload
-    asked: int
-    pods: tuple[Pod, ...]
-    counted: Census
-    contested: str
-    ours: int | None
-    pool: Inventory | None
 
 
 class KubernetesActuator:
@@ -136,7 +123,7 @@ class KubernetesActuator:
         return await self._shrink(fleet, offer, sight, wanted)
 
     async def _grow(self, fleet: str, offer: Offer, sight: Sight, wanted: int) -> Result:
-        reason = _contested(sight)
+        reason = sight.written_over
         if sight.pool is not None and sight.pool.room < wanted - sight.asked:
             room = sight.pool.room // offer.replicas_per_lot * offer.replicas_per_lot
             short = f"{wanted - sight.asked - room} fewer than asked for: the pool has {sight.pool}"
@@ -153,7 +140,7 @@ class KubernetesActuator:
             await self._drain.call_off(sight.pods, sight.target)
 
     async def _shrink(self, fleet: str, offer: Offer, sight: Sight, wanted: int) -> Result:
-        lot, reason = offer.replicas_per_lot, _contested(sight)
+        lot, reason = offer.replicas_per_lot, sight.written_over
         idle = max(sight.asked - sight.counted.ready, 0)
         ready = [pod for pod in sight.pods if pod.state is PodState.READY]
         most, budget = await self._allowed(sight, ready)
@@ -174,7 +161,14 @@ class KubernetesActuator:
         waits = await self._drain.begin(going, pods, sight.target)
         if waits:
             return Skipped(waits)
-        return await self._write(fleet, offer, sight, wanted, reason)
+        if most is None:
+            return await self._write(fleet, offer, sight, wanted, reason)
+        async with self._cluster.claims.letting_go(sight.target.namespace):
+            # Another workload under the same budget may have let its replicas go since it was asked.
+            most, budget = await self._allowed(sight, ready)
+            if most is not None and sight.asked - wanted > idle + most:
+                return Skipped(f"PodDisruptionBudget {budget} lets {most} go by now")
+            return await self._write(fleet, offer, sight, wanted, reason)
 
     async def _allowed(self, sight: Sight, ready: Sequence[Pod]) -> tuple[int | None, str]:
         """Return how many of the ready disruption budgets let go beside those that are told to go already, and which budget says so."""
@@ -182,17 +176,28 @@ class KubernetesActuator:
         budgets = await self._cluster.budgets(namespace)
         if budgets is None:
             return None, ""
-        known = tuple((await self._cluster.pods(namespace)).find(namespace))
-        return allowed(budgets.find(namespace), ready, known, max(sight.counted.ready - sight.asked, 0))
+        known = (await self._cluster.pods(namespace)).find(namespace)
+        return allowed(budgets.find(namespace), ready, known, self._cluster.numbers(namespace))
 
     async def _write(self, fleet: str, offer: Offer, sight: Sight, wanted: int, reason: str) -> Applied:
-        await self._scaling(fleet, offer).write(sight.resource, sight.workload, wanted, self._clock())
+        await self._claimed(sight, wanted, self._scaling(fleet, offer).write(sight.resource, sight.workload, wanted, self._clock()))
         if sight.contested:
             self._contested_unix[fleet, offer.name] = self._clock()
             log.warning("somebody else scales this too", fleet=fleet, offer=offer.name, object=str(sight.target), who=sight.contested)
         said = f"scaled from {sight.asked} to {wanted} for fleet {fleet}, offer {offer.name}" + (f"; {reason}" if reason else "")
         await self._notices.say(sight.resource, sight.target, sight.workload, "Scaled", said)
         return Applied(wanted - sight.asked, reason=reason)
+
+    async def _claimed(self, sight: Sight, wanted: int, writing: Awaitable[None]) -> None:
+        """Write with the number counted as asked for before it is, by all who share nodes or budgets; a refusal takes it back."""
+        if sight.claim is not None:
+            self._cluster.claims.put(replace(sight.claim, asked=wanted))
+        try:
+            await writing
+        except (Conflict, Refused, SignedOut):
+            if sight.claim is not None:
+                self._cluster.claims.put(sight.claim)
+            raise
 
     def _contest(self, fleet: str, offer: Offer, sight: Sight) -> Result | None:
         """Return what to answer instead of writing, None where the policy says to write over the other."""
@@ -213,6 +218,7 @@ class KubernetesActuator:
         asked = await scaling.replicas(resource, workload)
         nodes = await self._cluster.nodes()
         pods: tuple[Pod, ...] = ()
+        claim = await self._claim(offer, target, workload, asked, scaling)
         if scaling.selector is None:
             counted = census_of_status(asked, workload.ready_replicas or 0)
         else:
@@ -225,12 +231,18 @@ class KubernetesActuator:
             # Another process of ours may have written it while it held the lease.
             written = await scaling.written(again=True)
         contested, ours = contest(workload, asked, written), written.after if written is not None else None
-        pool = await self._pool(offer, target, workload)
-        if pool is not None and scaling.selector is not None:
-            # What is asked for and has no pod yet takes its place when it comes.
-            coming = max(asked - sum(pod.is_counted for pod in pods), 0)
-            pool = replace(pool, room=max(pool.room - coming, 0), waiting=pool.waiting + coming)
-        return Sight(target, resource, workload, asked, pods, counted, contested, ours, pool)
+        pool = await self._pool(target, demand_of(offer, target, workload))
+        return Sight(target, resource, workload, asked, pods, counted, contested, ours, pool, claim)
+
+    async def _claim(self, offer: Offer, target: Target, workload: Workload, asked: int, scaling: Scaling) -> Claim | None:
+        """Say to all who share nodes or budgets what is asked for here; None where the kind does not tell its pods."""
+        if scaling.selector is None:
+            return None
+        key = pods_key(target, scaling.selector, await self._cluster.pods(target.namespace))
+        demand = demand_of(offer, target, workload)
+        claim = Claim(workload.uid, target.namespace, workload.generation, asked, key, scaling.selector, demand)
+        self._cluster.claims.put(claim)
+        return claim
 
     async def _listen(self, fleet: str, offer: Offer, resource: Resource, target: Target) -> None:
         wake = self._wakes.get((fleet, offer.name))
@@ -238,7 +250,7 @@ class KubernetesActuator:
             return
         workloads, pods = await self._cluster.workloads(resource, target.namespace), await self._cluster.pods(target.namespace)
         workloads.listen(f"{target.namespace}/{target.name}", wake)
-        pods.listen(_pod_key(target, self._scaling(fleet, offer), pods), wake)
+        pods.listen(pods_key(target, self._scaling(fleet, offer).selector, pods), wake)
         self._heard |= {workloads, pods}
         nodes = await self._cluster.nodes()
         if nodes is not None:
@@ -256,18 +268,14 @@ class KubernetesActuator:
         selector, pods = scaling.selector, await self._cluster.pods(target.namespace)
         if selector is None:
             return ()
-        return tuple(pod for pod in pods.find(_pod_key(target, scaling, pods)) if selector.matches(pod.labels))
+        return tuple(pod for pod in pods.find(pods_key(target, scaling.selector, pods)) if selector.matches(pod.labels))
 
-    async def _pool(self, offer: Offer, target: Target, workload: Workload) -> Inventory | None:
+    async def _pool(self, target: Target, demand: Demand) -> Inventory | None:
         """Return what the offer's nodes hold; None where its pool grows, or where nodes or other namespaces' pods cannot be seen."""
         nodes = await self._cluster.nodes() if target.is_fixed_pool else None
-        gpus = workload.gpus if workload.gpus is not None else offer.accelerators_per_replica
-        if nodes is None or not gpus or not self._cluster.sees_all_pods():
+        if nodes is None or not demand.gpus_per_pod or not self._cluster.sees_all_pods():
             return None
-        labels = target.node_labels if target.node_labels is not None else workload.node_labels
-        pods = await self._cluster.pods(target.namespace)
-        demand = Demand(labels or {}, workload.tolerations, gpus, max(-(-offer.accelerators_per_replica // gpus), 1))
-        return self._cluster.pool(nodes, pods, demand)
+        return self._cluster.pool(nodes, await self._cluster.pods(target.namespace), demand)
 
     async def _held(self, sight: Sight) -> dict[str, int]:
         mirror = await self._cluster.pods(sight.target.namespace)
@@ -290,14 +298,3 @@ def in_lots(asked: int, target: int, lot: int) -> int:
     """Return the number nearest to the target, not beyond it, that is whole lots away from what is asked for; 10 from 0 in fours is 8."""
     steps = abs(target - asked) // lot * lot
     return asked + steps if target > asked else asked - steps
-
-
-def _contested(sight: Sight) -> str:
-    return f"written over {sight.contested}, who wrote {sight.asked}" if sight.contested else ""
-
-
-def _pod_key(target: Target, scaling: Scaling, pods: Mirror[Pod]) -> str:
-    """Return what the offer's pods are looked up by: the rarest label that its selector wants, else the namespace."""
-    labels = scaling.selector.labels if scaling.selector is not None else ()
-    keys = [f"{target.namespace}/{label}" for label in labels] or [target.namespace]
-    return min(keys, key=lambda key: (pods.count(key), target.name not in key))

@@ -13,7 +13,8 @@ from typing import Any
 import structlog
 
 from actuators.kubernetes.api_server import NODES, PATIENCE_SECONDS, PODS, ApiServer, Json, Resource
-from actuators.kubernetes.disruption import Budget, parse_budget
+from actuators.kubernetes.claims import Claims
+from actuators.kubernetes.disruption import Asked, Budget, parse_budget
 from actuators.kubernetes.errors import Forbidden, NotFound
 from actuators.kubernetes.mirror import BLIND_SECONDS, Kept, Mirror
 from actuators.kubernetes.nodes import ALL, Demand, Inventory, Node, inventory, parse_node, takes
@@ -50,10 +51,13 @@ class Cluster:
         self._denied: dict[Resource, float] = {}
         self._budgets: Resource | None = None
         self._pools: dict[str, Inventory] = {}
-        self._pools_state = (-1, -1)
+        self._pools_state = (-1, -1, -1)
+        self._scaled: set[Resource] = set()
+        self.claims = Claims()
 
     async def workloads(self, resource: Resource, namespace: str) -> Mirror[Workload]:
         """Return the mirror of a scalable kind."""
+        self._scaled.add(resource)
         return await self._mirror(resource, namespace, parse_workload)
 
     async def pods(self, namespace: str) -> Mirror[Pod]:
@@ -79,7 +83,7 @@ class Cluster:
 
     def pool(self, nodes: Mirror[Node], pods: Mirror[Pod], demand: Demand) -> Inventory:
         """Return what the nodes that may take such a replica hold, worked out once for all fleets that ask for the same."""
-        state = (nodes.changes, pods.changes)
+        state = (nodes.changes, pods.changes, self.claims.changes)
         if state != self._pools_state:
             self._pools.clear()
             self._pools_state = state
@@ -87,9 +91,14 @@ class Cluster:
         if found is None:
             mine = [node for node in nodes.find(ALL) if takes(node, demand.labels, demand.tolerations)]
             held = {node.name: tuple(pods.find(f"node/{node.name}")) for node in mine}
-            unplaced = tuple(pods.find("node/"))
-            found = self._pools[demand.key] = inventory(mine, held, demand.gpus_per_pod, demand.pods_per_replica, unplaced)
+            waiting = tuple(pods.find("node/")), self.claims.coming(pods)
+            found = self._pools[demand.key] = inventory(mine, held, demand.gpus_per_pod, demand.pods_per_replica, *waiting)
         return found
+
+    def numbers(self, namespace: str) -> list[Asked]:
+        """Return how many replicas the workloads of a namespace ask for, of all the kinds that somebody here scales."""
+        mirrors = [mirror for (resource, _), mirror in self._mirrors.items() if resource in self._scaled]
+        return self.claims.numbers(namespace, [each for mirror in mirrors for each in mirror.find(namespace)])
 
     async def close(self) -> None:
         """End the watches and the connection."""

@@ -5,7 +5,7 @@ Pure. Owns what is kept of a node and the counting; it must not place anything: 
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from actuators.kubernetes.pods import GPU, Pod, PodState, quantity
@@ -42,7 +42,7 @@ class Node:
 class Inventory:
     """The GPUs of the nodes that a fleet may use.
 
-    `room` is how many more replicas fit, node by node, beside everything placed and the `waiting` pods of this size that have no node yet.
+    `room` is how many more replicas fit, node by node, beside everything placed and the `waiting` pods that have no node yet.
     """
 
     nodes: int
@@ -60,6 +60,16 @@ class Inventory:
             + (f", {self.waiting} wait for a place" if self.waiting else "")
             + (f"; held by {held}" if held else "")
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """So many pods alike that have no node yet, each of so many GPUs, and where they may go."""
+
+    gpus: int
+    labels: Mapping[str, str]
+    tolerations: tuple[Mapping[str, Any], ...]
+    pods: int
 
 
 def parse_node(raw: Mapping[str, Any]) -> Node:
@@ -107,14 +117,21 @@ class Demand:
 
 
 def inventory(
-    nodes: Sequence[Node], pods: Mapping[str, Sequence[Pod]], gpus_per_pod: int, pods_per_replica: int = 1, unplaced: Iterable[Pod] = ()
+    nodes: Sequence[Node],
+    pods: Mapping[str, Sequence[Pod]],
+    gpus_per_pod: int,
+    pods_per_replica: int = 1,
+    unplaced: Iterable[Pod] = (),
+    coming: Iterable[Waiting] = (),
 ) -> Inventory:
     """Return what the nodes hold. `pods` are all pods by the name of their node; those that are being deleted still hold their GPUs.
 
-    Three nodes of 8 GPUs with 4, 8 and 0 in use have room for 1 + 0 + 2 = 3 pods of 4 GPUs, so for one replica of two such pods. Of the
-    `unplaced` those of the same size that may go to one of the nodes take a place each, whosever they are: the scheduler gives it to them.
+    Three nodes of 8 GPUs with 4, 8 and 0 in use have room for 1 + 0 + 2 = 3 pods of 4 GPUs, so for one replica of two such pods. What is
+    `unplaced` or `coming` and fits takes its place first, whosever it is and of whatever size: the scheduler gives it to them. With one
+    pod of 8 GPUs waiting, the same nodes have room for 1.
     """
-    count = total = free = room = 0
+    count = total = free = 0
+    frees: dict[str, int] = {}
     holders: Counter[str] = Counter()
     for node in nodes:
         used = 0
@@ -123,21 +140,42 @@ def inventory(
                 used += pod.gpus
                 holders[f"{pod.namespace}/{holder_of(pod)}"] += pod.gpus
         count, total = count + 1, total + node.gpus
-        free += max(node.gpus - used, 0)
-        room += max(node.gpus - used, 0) // gpus_per_pod if gpus_per_pod > 0 else 0
-    waiting = _waiting_for(nodes, (pod for pod in unplaced if pod.is_counted and pod.gpus == gpus_per_pod))
-    return Inventory(count, total, free, max(room - waiting, 0) // pods_per_replica, holders, waiting)
+        frees[node.name] = max(node.gpus - used, 0)
+        free += frees[node.name]
+    waiting = 0
+    there = (Waiting(pod.gpus, pod.node_labels, pod.tolerations, 1) for pod in unplaced if pod.is_counted and pod.gpus)
+    for group in _alike((*there, *coming)):
+        possible = [node.name for node in nodes if takes(node, group.labels, group.tolerations)]
+        waiting += group.pods if possible else 0
+        _seat(group, possible, frees, gpus_per_pod)
+    room = sum(left // gpus_per_pod for left in frees.values()) if gpus_per_pod > 0 else 0
+    return Inventory(count, total, free, room // pods_per_replica, holders, waiting)
 
 
-def _waiting_for(nodes: Sequence[Node], unplaced: Iterable[Pod]) -> int:
-    """Return how many of these pods may go to one of the nodes; pods of one template are looked at once."""
-    alike: Counter[str] = Counter()
-    sample: dict[str, Pod] = {}
-    for pod in unplaced:
-        key = f"{sorted(pod.node_labels.items())} {pod.tolerations}"
-        alike[key] += 1
-        sample[key] = pod
-    return sum(alike[key] for key, pod in sample.items() if any(takes(node, pod.node_labels, pod.tolerations) for node in nodes))
+def _alike(waiting: Iterable[Waiting]) -> list[Waiting]:
+    """Return pods of one kind together, so that they are looked at once, the largest first."""
+    sample: dict[str, Waiting] = {}
+    for each in waiting:
+        key = f"{each.gpus} {sorted(each.labels.items())} {each.tolerations}"
+        known = sample.get(key)
+        sample[key] = replace(each, pods=each.pods + (known.pods if known is not None else 0))
+    return sorted(sample.values(), key=lambda each: -each.gpus)
+
+
+def _seat(group: Waiting, possible: Sequence[str], frees: dict[str, int], gpus_per_pod: int) -> None:
+    """Take the places of a group that fits from what is free: first those that cost us most, as the scheduler may choose them."""
+
+    def loss(name: str) -> int:
+        size = max(gpus_per_pod, 1)
+        return frees[name] // size - (frees[name] - group.gpus) // size
+
+    left = group.pods
+    for name in sorted((name for name in possible if frees[name] >= group.gpus), key=lambda name: (-loss(name), frees[name])):
+        seats = min(frees[name] // group.gpus, left)
+        frees[name] -= seats * group.gpus
+        left -= seats
+        if left == 0:
+            break
 
 
 def holder_of(pod: Pod) -> str:

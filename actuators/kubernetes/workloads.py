@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actuators.kubernetes.pods import gpus_of, unix_of
+from actuators.kubernetes.selectors import Selector, selector_of
 
 MANAGER = "tidegate"
 # Whoever owned the number before our last write is not who changed it since.
@@ -38,6 +39,7 @@ class Workload:
 
     `gpus` are those of one replica's pod, None where the kind keeps its template elsewhere; `node_labels` is the template's selector.
     `ready_replicas` is the status's word, None without one; `first_ordinal` is where a StatefulSet begins to count.
+    `replicas` and `selector` are the spec's, None where a kind keeps them elsewhere: the scale subresource has the word on our own.
     """
 
     uid: str
@@ -52,11 +54,13 @@ class Workload:
     tolerations: tuple[Mapping[str, Any], ...] = ()
     ready_replicas: int | None = None
     first_ordinal: int = 0
+    replicas: int | None = None
+    selector: Selector | None = None
 
     @property
     def keys(self) -> frozenset[str]:
-        """By namespace and name."""
-        return frozenset((f"{self.namespace}/{self.name}",))
+        """By namespace, and by namespace and name."""
+        return frozenset((self.namespace, f"{self.namespace}/{self.name}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,7 @@ def parse_workload(raw: Mapping[str, Any]) -> Workload:
     pod = (template or {}).get("spec") or {}
     controller: Mapping[str, Any] = next((each for each in meta.get("ownerReferences") or () if each.get("controller")), {})
     ready = status.get("readyReplicas", status.get("availableReplicas"))
+    replicas, labels = spec.get("replicas"), spec.get("selector")
     return Workload(
         uid=meta["uid"],
         namespace=meta.get("namespace", ""),
@@ -94,6 +99,8 @@ def parse_workload(raw: Mapping[str, Any]) -> Workload:
         tolerations=tuple(pod.get("tolerations") or ()),
         ready_replicas=int(ready) if ready is not None else None,
         first_ordinal=int((spec.get("ordinals") or {}).get("start") or 0),
+        replicas=replicas if isinstance(replicas, int) else None,
+        selector=selector_of(labels) if isinstance(labels, Mapping) and labels.keys() & {"matchLabels", "matchExpressions"} else None,
     )
 
 

@@ -107,6 +107,9 @@ async def eventually[T](ask: Callable[[], Awaitable[T]], is_wanted: Callable[[T]
         await asyncio.sleep(0.05)
 
 
+SceneMaker = Callable[..., Scene]
+
+
 @pytest.fixture
 async def scene_of(control_plane: ControlPlane) -> AsyncIterator[Callable[..., Scene]]:
     scenes: list[Scene] = []

@@ -88,16 +88,19 @@ class Kubelets:
             if error.code != 404:
                 raise
 
-    def settle(self, deployment: str) -> list[dict[str, Any]]:
-        """Wait until the controllers have made the pods that a Deployment asks for, all bound that can be; return them."""
+    def settle(self, deployment: str, pods: int | None = None) -> list[dict[str, Any]]:
+        """Wait until the controllers have made the pods that a Deployment asks for, all bound that can be; return the namespace's.
+
+        `pods` is how many those of all its workloads are, where it has more than this one.
+        """
         deadline = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < deadline:
             self.step()
             found = self.plane.call("GET", f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{deployment}")
-            pods = self.pods()
+            there = self.pods()
             is_seen = found.get("status", {}).get("observedGeneration") == found["metadata"]["generation"]
-            is_placed = all(pod["spec"].get("nodeName") or _is_refused(pod) for pod in pods)
-            if is_seen and len(pods) == found["spec"]["replicas"] and is_placed:
+            is_placed = all(pod["spec"].get("nodeName") or _is_refused(pod) for pod in there)
+            if is_seen and len(there) == (found["spec"]["replicas"] if pods is None else pods) and is_placed:
                 self.step()
                 return self.pods()
             time.sleep(0.02)
