@@ -83,6 +83,7 @@ def log_to_stderr() -> None:
 def settings_of(options: ServeOptions) -> Settings:
     """Return what to run; PolicyError and TidegateError say what is wrong with it."""
     environment = read_environment()
+    _require_address(options.cloud_url)
     fleets = in_mode(load_fleets(options.policies), mode_of(options.mode))
     if not fleets:
         raise PolicyError("the policies name no fleet")
@@ -109,6 +110,11 @@ def settings_of(options: ServeOptions) -> Settings:
         quotes=options.quotes,
         quotes_token=secret("TIDEGATE_QUOTES_TOKEN", environment_variables()),
     )
+
+
+def _require_address(cloud_url: str | None) -> None:
+    if cloud_url is not None and not cloud_url.startswith(("http://", "https://")):
+        raise TidegateError(f"--cloud {cloud_url!r} is not an address; write it as http://host:port")
 
 
 def mode_of(text: str | None) -> Mode | None:

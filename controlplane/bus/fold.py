@@ -238,6 +238,8 @@ class Fold[S]:
         """Return the event, or the reason why it cannot be from when it says. The stream's own time decides: history replays alike."""
         if self._latest is None or not isinstance(event, TIMED):
             return event
+        if isinstance(event, Tick) and event.fleet not in (None, self._fleet):
+            return event  # another fleet's, which no step heeds: it may live on another clock, such as that of a replay
         ahead = event.time.timestamp() - self._latest(message.metadata.timestamp.timestamp())
         return event if ahead <= 0.0 else f"its time, {event.time.isoformat()}, is ahead of the clock; is its sender's clock right?"
 

@@ -43,12 +43,13 @@ def launch_of(body: bytes | str, now_unix: float) -> Launch | str:
     try:
         said = Announcement.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"] if part in Announcement.model_fields) or "the body"
         known = ", ".join(Announcement.model_fields)
         if first["type"] in ("missing", "extra_forbidden"):
             return f"{where}: {first['msg'].lower()}; the fields are {known}"
-        return f"{where}: {RIGHT.get(where, f'is not a JSON object with the fields {known}')}"
+        told = f", not {first['input']!r:.60}" if where in RIGHT and isinstance(first["input"], (str, int, float)) else ""
+        return f"{where}: {RIGHT.get(where, f'is not a JSON object with the fields {known}')}{told}"
     return Launch(
         time=from_unix(now_unix),
         fleet=said.fleet,

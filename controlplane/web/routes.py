@@ -145,6 +145,10 @@ def _alerts(web: Web) -> Handler:
     return alerts
 
 
+def _no_fleet(web: Web, name: str) -> Response:
+    return _error(404, f"there is no such fleet here: {name[:63]!r}; there are {', '.join(sorted(web.intake.fleets))}")
+
+
 def _launches(web: Web) -> Handler:
     async def launches(request: Request) -> Response:
         body = await read_body(request, web.limits)
@@ -154,7 +158,7 @@ def _launches(web: Web) -> Handler:
         if isinstance(launch, str):
             return _error(422, launch)
         if launch.fleet not in web.intake.fleets:
-            return _error(404, "there is no such fleet here")
+            return _no_fleet(web, launch.fleet)
         try:
             with tracing.span("launch", request.headers, kind="server", fleet=launch.fleet):
                 await web.intake.announce(launch)
@@ -178,7 +182,7 @@ def _fleet(web: Web) -> Handler:
     async def fleet(request: Request) -> Response:
         name = request.path_params["fleet"]
         if name not in web.intake.fleets:
-            return _error(404, "there is no such fleet here")
+            return _no_fleet(web, name)
         newest = await web.forecast(name)
         if newest is not None:
             web.board.hear(newest)

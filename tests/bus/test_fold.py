@@ -175,6 +175,14 @@ async def test_what_comes_from_the_future_is_set_aside_and_does_not_make_the_pre
     assert [decision.targets for decision in await decisions(client)] == [{"reserved": 1}]
 
 
+async def test_a_tick_of_a_fleet_on_another_clock_is_no_news_from_the_future(client: Client) -> None:
+    last_year = ScaledClock(time.time() - 365 * 86400.0, time.time(), 600.0)
+    await Publisher(client, "tidegate/test").publish(Tick(time=from_unix(time.time()), fleet="another"))
+    async with running(Fold(client, "judge", FLEET, folding(), latest=latest_by(last_year))) as fold:
+        assert fold.counts.undecodable == 0
+    assert (await client.jetstream().stream_info(DEAD_STREAM)).state.messages == 0
+
+
 async def test_a_duplicate_is_folded_once(client: Client) -> None:
     publisher = Publisher(client, "tidegate/test")
     for _ in range(3):

@@ -71,6 +71,11 @@ def test_an_unknown_service_or_mode_is_told_the_choices(policy: Path, capsys: py
     assert "recommend" in capsys.readouterr().err
 
 
+def test_an_address_without_its_scheme_is_told_how_to_write_it(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("up", str(policy), "--cloud", "127.0.0.1:9") == 1
+    assert "--cloud '127.0.0.1:9' is not an address; write it as http://host:port" in capsys.readouterr().err
+
+
 def test_following_events_needs_an_address(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("events") == 1
     assert "--nats" in capsys.readouterr().err

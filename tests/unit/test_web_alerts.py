@@ -176,7 +176,7 @@ async def test_a_launch_is_announced_and_its_fleet_poked() -> None:
 @pytest.mark.parametrize(
     ("launch", "status", "word"),
     [
-        ({"fleet": "r2", "name": "v4", "starts": STARTS}, 404, "no such fleet"),
+        ({"fleet": "r2", "name": "v4", "starts": STARTS}, 404, "no such fleet here: 'r2'; there are r1"),
         ({"fleet": "r1", "name": "v4"}, 422, "starts"),
         ({"fleet": "r1", "name": "v4", "starts": STARTS, "peak_multple": 20}, 422, "peak_multiple"),
         ({"fleet": "r1", "name": "v4", "starts": STARTS, "peak_multiple": 0.5}, 422, "peak_multiple"),
@@ -184,6 +184,7 @@ async def test_a_launch_is_announced_and_its_fleet_poked() -> None:
         ({"fleet": "r1", "name": "v4", "starts": STARTS, "ramp": "30"}, 422, "ramp: must be a duration with its unit, such as 30m"),
         ({"fleet": "r1", "name": "v4", "starts": STARTS, "half_life": "0s"}, 422, "half_life: must be a duration with its unit and longer"),
         ({"fleet": "r1", "name": "v4", "starts": "tomorrow"}, 422, "starts: must be a time with its zone, such as 2026-"),
+        ({"fleet": "r1", "name": "v4", "starts": "tomorrow"}, 422, ", not 'tomorrow'"),
         ({"fleet": "r1", "name": "v4", "starts": "2036-11-23T17:00:00"}, 422, "starts: must be a time with its zone"),
         ({"fleet": "R 1", "name": "v4", "starts": STARTS}, 422, "fleet: must be a fleet's name"),
         ([], 422, "the body: is not a JSON object"),
