@@ -63,7 +63,13 @@ ONE_ERROR = [
     ("ttft: 2s", "ttft: 2sec", 8, "spec.serving.slo.ttft", "is not a duration"),
     ("ttft: 2s", "ttft: 0s", 8, "spec.serving.slo.ttft", "must be longer than 0s"),
     ("attainment: 0.995", "attainment: 99.5", 8, "spec.serving.slo.attainment", "must be at most 1, a share such as 0.99 for 99 %"),
-    ("attainment: 0.995", 'attainment: "0.995"', 8, "spec.serving.slo.attainment", "must be a number, without quotes or a unit, such as 3.40"),
+    (
+        "attainment: 0.995",
+        'attainment: "0.995"',
+        8,
+        "spec.serving.slo.attainment",
+        "must be a number, without quotes or a unit, such as 3.40",
+    ),
     ("attainment: 0.995", "attainment: .nan", 8, "spec.serving.slo.attainment", "finite number"),
     ("unit: outputTokens", "unit: tokens", 10, "spec.demand.unit", "must be one of requests, outputTokens, weightedTokens"),
     ("unit: outputTokens", "unit: weightedTokens", 9, "spec.demand", "inputTokenWeight is required"),
@@ -113,7 +119,7 @@ ONE_ERROR = [
     ("guard:", "tick: 0s\n  guard:", 26, "spec.tick", "must be longer than 0s"),
     (
         "type: H200, perReplica: 8}\n      replicas: {max",
-        "type: L4}\n      replicas: {max",
+        "type: MI300X, perReplica: 8}\n      replicas: {max",
         18,
         "spec.burst[0].capacityPerSecond",
         "measured: 4 x B200, 8 x B200, 8 x H200",
@@ -179,7 +185,7 @@ def test_all_errors_come_at_once() -> None:
 
 
 def test_a_missing_capacity_is_told_together_with_a_mistyped_field() -> None:
-    paths = {problem.path for problem in problems_of(edited(("type: H200", "type: L4"), ("mode: recommend", "mode: x")))}
+    paths = {problem.path for problem in problems_of(edited(("type: H200", "type: MI300X"), ("mode: recommend", "mode: x")))}
     assert paths == {"spec.floor[0].capacityPerSecond", "spec.burst[0].capacityPerSecond", "spec.guard.mode"}
 
 
