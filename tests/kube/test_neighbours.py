@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from actuators.api import Applied, Skipped
+from actuators.api import Applied, Failed, Skipped
 from controlplane.contracts.errors import SupplierError
 from controlplane.contracts.fleet import Offer, Tier
 from tests.kube.conftest import FLEET, Scene, SceneMaker, eventually
@@ -61,19 +61,18 @@ async def test_two_fleets_that_grow_at_once_are_not_both_promised_the_same_room(
 
 async def test_anothers_replica_that_waits_for_a_whole_node_has_its_place(floors: Scene) -> None:
     other = await neighbour(floors, gpus=8)
-    floors.plane.call("PATCH", f"/api/v1/nodes/{floors.node}", {"spec": {"unschedulable": True}}, "application/merge-patch+json")
-    elastic = replace(other, actuator_options={**other.actuator_options, "nodes": "elastic"})
-    assert await floors.subject.apply(NEIGHBOUR, elastic, 1) == Applied(1)
+    slow = {"spec": {"template": {"spec": {"schedulerName": "one-that-has-not-looked-yet"}}}}
+    floors.plane.call("PATCH", f"{floors.deployments}/{NEIGHBOUR}", slow, "application/merge-patch+json")
+    assert await floors.subject.apply(NEIGHBOUR, other, 1) == Applied(1)
 
     async def waiting() -> int:
-        return (await floors.subject.observe(NEIGHBOUR, elastic)).unschedulable
+        return sum(pod.gpus == 8 for pod in (await floors.cluster.pods(floors.namespace)).find("node/"))
 
     assert await eventually(waiting, lambda count: count == 1) == 1
-    floors.plane.call("PATCH", f"/api/v1/nodes/{floors.node}", {"spec": {"unschedulable": False}}, "application/merge-patch+json")
-    for _ in range(20):
-        await floors.subject.apply(FLEET, floors.offer, 4)
-        await asyncio.sleep(0.05)
-    assert asked(floors) == (0, 1), "the node is that replica's, once the scheduler has looked again"
+    refused = await floors.subject.apply(FLEET, floors.offer, 1)
+    assert isinstance(refused, Failed)
+    assert "the pool has 1 nodes, 8 GPUs, 8 free, 1 wait for a place" in refused.error
+    assert asked(floors) == (0, 1), "the node is that replica's, once its scheduler has looked"
 
 
 async def test_workloads_under_one_disruption_budget_let_go_together_what_it_allows(scene: Scene) -> None:
