@@ -18,7 +18,7 @@ from actuators.kubernetes.disruption import Asked, Budget, parse_budget
 from actuators.kubernetes.errors import Forbidden, NotFound
 from actuators.kubernetes.mirror import BLIND_SECONDS, Kept, Mirror
 from actuators.kubernetes.nodes import ALL, Demand, Inventory, Node, inventory, parse_node, takes
-from actuators.kubernetes.pods import Pod, parse_pod
+from actuators.kubernetes.pods import Pod, parse_pod, remembered
 from actuators.kubernetes.workloads import Workload, parse_workload
 from controlplane.contracts.errors import SupplierError
 
@@ -62,7 +62,7 @@ class Cluster:
 
     async def pods(self, namespace: str) -> Mirror[Pod]:
         """Return the mirror of pods."""
-        return await self._mirror(PODS, namespace, parse_pod)
+        return await self._mirror(PODS, namespace, parse_pod, remembered)
 
     async def nodes(self) -> Mirror[Node] | None:
         """Return the mirror of nodes, None where we may not see them."""
@@ -120,14 +120,16 @@ class Cluster:
             log.info("seen again", resource=resource.name)
         return mirror
 
-    async def _mirror[T: Kept](self, resource: Resource, namespace: str, parse: Callable[[Json], T]) -> Mirror[T]:
+    async def _mirror[T: Kept](
+        self, resource: Resource, namespace: str, parse: Callable[[Json], T], remember: Callable[[T, T], T] | None = None
+    ) -> Mirror[T]:
         refused = self._narrow.get(resource)
         if not self._is_recent(refused):
             if refused is not None:
                 # Whoever asks meanwhile sees its namespace.
                 self._narrow[resource] = time.monotonic()
             try:
-                mirror = await self._opened(resource, "", parse)
+                mirror = await self._opened(resource, "", parse, remember)
             except SupplierError as error:
                 if not namespace or not resource.is_namespaced or (refused is None and not isinstance(error, Forbidden)):
                     raise
@@ -137,7 +139,7 @@ class Cluster:
             else:
                 await self._widen(resource)
                 return mirror
-        return await self._opened(resource, namespace, parse)
+        return await self._opened(resource, namespace, parse, remember)
 
     async def _widen(self, resource: Resource) -> None:
         """End the watches by namespace of a kind that is seen in the whole cluster by now."""
@@ -148,10 +150,12 @@ class Cluster:
     def _is_recent(self, refused: float | None) -> bool:
         return refused is not None and time.monotonic() - refused < self._denied_seconds
 
-    async def _opened[T: Kept](self, resource: Resource, namespace: str, parse: Callable[[Json], T]) -> Mirror[T]:
+    async def _opened[T: Kept](
+        self, resource: Resource, namespace: str, parse: Callable[[Json], T], remember: Callable[[T, T], T] | None
+    ) -> Mirror[T]:
         key = (resource, namespace)
         if key not in self._mirrors:
-            self._mirrors[key] = Mirror(self.server, resource, parse, namespace, blind_seconds=self._blind_seconds)
+            self._mirrors[key] = Mirror(self.server, resource, parse, namespace, remember=remember, blind_seconds=self._blind_seconds)
             self._mirrors[key].start()
         mirror: Mirror[T] = self._mirrors[key]
         try:

@@ -52,6 +52,7 @@ class Kept(Protocol):
 class Mirror[T: Kept]:
     """One kind in the whole cluster, or in one namespace. Run it as a task; ask it while it runs.
 
+    `remember` makes of what was kept of an object and what is new what is kept now, where the server forgets something.
     `blind_seconds` is how long it may have been without the server before what it knows is no longer told. `changes` counts what was
     news, so that what is worked out from it can be kept until there is more.
     """
@@ -63,9 +64,11 @@ class Mirror[T: Kept]:
         parse: Callable[[Json], T],
         namespace: str = "",
         *,
+        remember: Callable[[T, T], T] | None = None,
         blind_seconds: float = BLIND_SECONDS,
     ) -> None:
         self._server, self._resource, self._parse, self._namespace = server, resource, parse, namespace
+        self._remember = remember
         self._objects: dict[str, T] = {}
         self._index: dict[str, dict[str, T]] = defaultdict(dict)
         self._listeners: dict[str, set[Callable[[], None]]] = defaultdict(set)
@@ -202,6 +205,8 @@ class Mirror[T: Kept]:
 
     def _put(self, kept: T) -> None:
         old = self._objects.get(kept.uid)
+        if old is not None and self._remember is not None:
+            kept = self._remember(old, kept)
         if old == kept:
             # What does not count when two are compared may have changed: it is kept, and nobody is told.
             self._objects[kept.uid] = kept

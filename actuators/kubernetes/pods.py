@@ -4,7 +4,7 @@ Pure. Owns what is kept of a pod, small enough to keep all pods of a cluster. `s
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -36,6 +36,7 @@ class PodState(StrEnum):
 class Pod:
     """What is kept of a pod. Times are unix seconds; `reason` says why it is in its state; `gpus` are what its containers ask for.
 
+    `placed_unix` is when it got its node, `running_unix` when its containers ran last, `ready_unix` when it was ready first.
     `node_labels` and `tolerations` are kept of those alone that have no node yet and want GPUs: where they may go.
     Our own marks are no news to anybody, so that they do not count when two are compared.
     """
@@ -48,6 +49,8 @@ class Pod:
     reason: str
     created_unix: float
     ready_unix: float | None = None
+    placed_unix: float | None = None
+    running_unix: float | None = None
     node: str = ""
     gpus: int = 0
     owner: str = ""
@@ -89,7 +92,9 @@ def parse_pod(raw: Mapping[str, Any]) -> Pod:
         state=state,
         reason=reason,
         created_unix=unix_of(meta["creationTimestamp"]),
-        ready_unix=unix_of(ready["lastTransitionTime"]) if state is PodState.READY and ready.get("lastTransitionTime") else None,
+        ready_unix=_since(ready) if state is PodState.READY else None,
+        placed_unix=_since(_condition(status, "PodScheduled")),
+        running_unix=_running_unix(status),
         node=spec.get("nodeName") or "",
         gpus=gpus,
         owner=owner.get("name", ""),
@@ -102,6 +107,13 @@ def parse_pod(raw: Mapping[str, Any]) -> Pod:
         node_labels=(spec.get("nodeSelector") or {}) if is_unplaced else {},
         tolerations=tuple(spec.get("tolerations") or ()) if is_unplaced else (),
     )
+
+
+def remembered(old: Pod, new: Pod) -> Pod:
+    """Return the new state of a pod with when it was ready first: Kubernetes tells of the last time alone, a blip makes that anew."""
+    if old.ready_unix is None:
+        return new
+    return replace(new, ready_unix=min(old.ready_unix, new.ready_unix if new.ready_unix is not None else old.ready_unix))
 
 
 def state_of(meta: Mapping[str, Any], spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[PodState, str]:
@@ -148,6 +160,19 @@ def quantity(text: str | int) -> float:
 
 def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     return next((each for each in status.get("conditions") or () if each.get("type") == kind), {})
+
+
+def _since(condition: Mapping[str, Any]) -> float | None:
+    at = condition.get("lastTransitionTime") if condition.get("status") == "True" else None
+    return unix_of(at) if at else None
+
+
+def _running_unix(status: Mapping[str, Any]) -> float | None:
+    """Return when the last of the containers began to run, None while one does not."""
+    running = [(each.get("state") or {}).get("running") or {} for each in status.get("containerStatuses") or ()]
+    if not running or not all(each.get("startedAt") for each in running):
+        return None
+    return max(unix_of(each["startedAt"]) for each in running)
 
 
 def _number(text: object) -> float | None:

@@ -3,6 +3,7 @@
 Pure. Owns the counting and the wording of `PoolStatus`; what to do about it the planner decides.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,13 +44,18 @@ def census(asked: int, pods: Sequence[Pod], nodes: frozenset[str] | None = None)
     """Count. `nodes` are the names of all nodes, None where they cannot be seen: a pod on a node that is gone has failed."""
     counts: Counter[PodState] = Counter()
     reasons: Counter[str] = Counter()
+    since: dict[str, float] = {}
     for pod in pods:
         state, reason = pod.state, pod.reason
         if pod.is_counted and pod.node and nodes is not None and pod.node not in nodes:
             state, reason = PodState.FAILED, f"node {pod.node} is gone"
         counts[state] += 1
         if state in (PodState.UNSCHEDULABLE, PodState.FAILED, PodState.STARTING):
-            reasons[_said(state, reason)] += 1
+            served = state is PodState.STARTING and pod.ready_unix is not None
+            said = "served, and is not ready now" if served else _said(state, reason)
+            reasons[said] += 1
+            if state is PodState.STARTING and not served:
+                since[said] = min(since.get(said, math.inf), _begun(pod))
     ready = counts[PodState.READY]
     if len({pod.owner for pod in pods if pod.is_counted}) > 1:
         # Two generations of pods are a rollout. Its surge goes by itself, and counted as held it would be asked for and stay.
@@ -64,7 +70,10 @@ def census(asked: int, pods: Sequence[Pod], nodes: frozenset[str] | None = None)
         failed=counts[PodState.FAILED],
         draining=counts[PodState.DRAINING],
         lead_time_seconds=lead,
-        reasons=tuple(f"{count} {reason}" for reason, count in sorted(reasons.items())),
+        reasons=(
+            *(f"{count} {reason}{_at(since.get(reason))}" for reason, count in sorted(reasons.items())),
+            *((_took(newest),) if since and newest is not None else ()),
+        ),
     )
 
 
@@ -77,6 +86,29 @@ def _said(state: PodState, reason: str) -> str:
     if state is PodState.STARTING:
         return "pulling the image" if reason == "image" else "loading weights"
     return f"{state.value}: {reason}"
+
+
+def _begun(pod: Pod) -> float:
+    """Return since when a pod does what it does to start: loads since its containers run, pulls since it has a node."""
+    known = (pod.running_unix, pod.placed_unix)
+    return next((at for at in known if at is not None), pod.created_unix)
+
+
+def _at(unix: float | None) -> str:
+    return f" since {from_unix(unix):%H:%M:%SZ}" if unix is not None else ""
+
+
+def _took(pod: Pod) -> str:
+    """Return how long the newest replica took to start, and with what: what those that start now still have before them.
+
+    As `the last took 312 s: 4 s for a node, 95 s for the image, 213 s for weights`; no parts where the pod ran anew since it was ready.
+    """
+    ready, total = pod.ready_unix or pod.created_unix, max((pod.ready_unix or pod.created_unix) - pod.created_unix, 0.0)
+    placed, running = pod.placed_unix, pod.running_unix
+    if placed is None or running is None or not pod.created_unix <= placed <= running <= ready:
+        return f"the last took {total:.0f} s"
+    node, image, weights = placed - pod.created_unix, running - placed, ready - running
+    return f"the last took {total:.0f} s: {node:.0f} s for a node, {image:.0f} s for the image, {weights:.0f} s for weights"
 
 
 def pool_status(

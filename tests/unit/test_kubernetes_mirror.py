@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -159,3 +159,14 @@ async def test_only_those_are_woken_whose_key_it_is() -> None:
             watched.mirror.ignore(wake)
         watched.mirror.keep(thing("b", 9, "blue", size=5))
         assert len(woken) == 4
+
+
+async def test_what_the_server_forgets_is_remembered_of_what_was_kept_before() -> None:
+    events = [event("MODIFIED", thing("a", 6, size=2)), event("MODIFIED", thing("a", 7, size=5))]
+    watched = Watched(page(5, thing("a", 3, size=4)), watches=[events])
+    server: Any = watched.server
+    watched.mirror = Mirror(server, PODS, parse, remember=lambda old, new: replace(new, size=max(old.size, new.size)))
+    async with watched:
+        await watched.asked(3)
+        assert watched.sizes() == {"a": 5}
+        assert watched.mirror.changes == 2, "what comes to the same is no news"

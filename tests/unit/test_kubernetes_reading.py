@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from actuators.kubernetes.errors import Busy, Conflict, Forbidden, Gone, NotFound, Refused, Request, SignedOut, error_of
-from actuators.kubernetes.pods import PodState, parse_pod, quantity
+from actuators.kubernetes.pods import PodState, parse_pod, quantity, remembered
 from actuators.kubernetes.selectors import parse_selector, selector_of
 from actuators.kubernetes.workloads import Owner, Workload, Written, contest, parse_workload
 from controlplane.contracts.errors import SupplierError
@@ -67,6 +67,24 @@ def test_what_is_kept_of_a_pod() -> None:
     assert (pod.deletion_cost, pod.in_flight) == (-10000, 2.0)
     assert (pod.created_unix, pod.ready_unix) == (CREATED_UNIX, CREATED_UNIX + 240.0)
     assert pod.keys == {"serving", "node/n1", "serving/app=r1"}
+
+
+def test_what_is_kept_of_a_start() -> None:
+    placed = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-22T10:00:04Z"}
+    running = {"name": "engine", "state": {"running": {"startedAt": "2026-11-22T10:01:39Z"}}}
+    loading = parse_pod(raw_pod(status={"conditions": [placed, ready(False)], "containerStatuses": [running]}))
+    assert (loading.placed_unix, loading.running_unix, loading.ready_unix) == (CREATED_UNIX + 4.0, CREATED_UNIX + 99.0, None)
+    half = parse_pod(raw_pod(status={"containerStatuses": [running, waiting("ContainerCreating")], "conditions": [UNPLACED]}))
+    assert (half.placed_unix, half.running_unix) == (None, None)
+
+
+def test_a_pod_was_ready_when_it_was_first() -> None:
+    first = parse_pod(raw_pod(status={"conditions": [ready(True)]}))
+    blip = remembered(first, parse_pod(raw_pod(status={"conditions": [ready(False, "2026-11-22T11:00:00Z")]})))
+    again = remembered(blip, parse_pod(raw_pod(status={"conditions": [ready(True, "2026-11-22T11:00:09Z")]})))
+    assert {pod.ready_unix for pod in (first, blip, again)} == {CREATED_UNIX + 240.0}
+    assert [pod.state for pod in (first, blip, again)] == [PodState.READY, PodState.STARTING, PodState.READY]
+    assert remembered(parse_pod(raw_pod()), first) == first
 
 
 @pytest.mark.parametrize("notes", [{"controller.kubernetes.io/pod-deletion-cost": "cheap"}, {"tidegate.dev/in-flight-requests": "some"}])

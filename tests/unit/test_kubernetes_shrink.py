@@ -1,5 +1,6 @@
 """Which replicas go first, and what a workload's pods amount to: the choice and the count, without a cluster."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -150,6 +151,28 @@ def test_the_status_says_what_keeps_replicas_from_serving() -> None:
     assert status.message.startswith("yields to kubectl-edit; 1 failed")
     assert (status.pending, status.unschedulable, status.unavailable) == (2, 1, True)
     assert pool_status("f", OFFER, census_of_status(3, 2), 0.0).pending == 1
+
+
+def test_the_status_says_since_when_replicas_start_and_what_the_last_took() -> None:
+    served = pod("a", created_unix=0.0, placed_unix=4.0, running_unix=99.0, ready_unix=312.0)
+    loading = [pod("b", PodState.STARTING, running_unix=3600.0), pod("c", PodState.STARTING, running_unix=3700.0)]
+    pulling = replace(pod("d", PodState.STARTING, placed_unix=3661.0), reason="image")
+    assert census(4, [served, *loading, pulling]).reasons == (
+        "2 loading weights since 01:00:00Z",
+        "1 pulling the image since 01:01:01Z",
+        "the last took 312 s: 4 s for a node, 95 s for the image, 213 s for weights",
+    )
+    assert census(1, [served]).reasons == (), "nobody asks while nothing starts"
+    again = replace(served, running_unix=400.0)
+    assert census(2, [again, pulling]).reasons[-1] == "the last took 312 s", "it ran anew since: the parts are another start's"
+    assert census(1, [loading[0]]).reasons == ("1 loading weights since 01:00:00Z",)
+
+
+def test_what_served_and_is_not_ready_now_does_not_load_weights() -> None:
+    blip = pod("a", PodState.STARTING, ready_unix=300.0, running_unix=99.0)
+    counted = census(1, [blip])
+    assert counted.reasons == ("1 served, and is not ready now",)
+    assert counted.lead_time_seconds == 300.0, "how long it took is what it took at first"
 
 
 @pytest.mark.parametrize(
