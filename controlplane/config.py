@@ -65,7 +65,8 @@ def own_profiles(file: Path | None) -> tuple[Profile, ...]:
     try:
         return read_profiles(file.read_text(encoding="utf-8-sig"), str(file))
     except (OSError, UnicodeDecodeError) as error:
-        raise PolicyError(f"the profile file {file} cannot be read: {error}") from error
+        why = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
+        raise PolicyError(f"the profile file {file} cannot be read: {why}; name a CSV of measurements that is there") from error
 
 
 def load_policies(paths: Sequence[Path]) -> Reading:

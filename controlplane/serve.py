@@ -225,5 +225,6 @@ def fleet_named(fleets: Sequence[Fleet], name: str | None) -> Fleet:
     chosen = [fleet for fleet in fleets if name in (None, fleet.name)]
     if len(chosen) != 1:
         names = ", ".join(fleet.name for fleet in fleets) or "none"
-        raise PolicyError(f"which fleet? the policies hold: {names}; name one with --fleet")
+        asked = f"no fleet is named {name!r};" if name is not None and not chosen else "which fleet?"
+        raise PolicyError(f"{asked} the policies hold: {names}; name one with --fleet")
     return chosen[0]

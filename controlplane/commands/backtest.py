@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from controlplane.commands.destination import require_writable
 from controlplane.config import environment_variables, load_fleets
 from controlplane.contracts.errors import TraceError
 from controlplane.contracts.fleet import ForecastSettings
@@ -43,7 +44,12 @@ class BacktestOptions:
 
 def backtest_traces(options: BacktestOptions) -> int:
     """Run every trace, print the table, write the page; return the exit code."""
+    require_writable("--report", options.report)
     settings = _settings(options)
+    if options.peers:
+        from controlplane.studies.backtest_peers import require_known
+
+        require_known(options.peers)
     horizons = horizons_for(options.lead_time_seconds)
     folders = data_folders(environment_variables())
     aside = Console(stderr=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from controlplane.commands.destination import require_writable
 from controlplane.config import environment_variables
 from controlplane.contracts.errors import TidegateError, TraceError
 from controlplane.sim.baselines_peers import PEERS, Peer
@@ -60,8 +61,7 @@ def run_bench(options: BenchOptions) -> int:
     if options.only_list:
         sys.stdout.write("\n".join([*(case.name for case in known), MARKET]) + "\n")
         return 0
-    if options.html is not None and (options.html.is_dir() or not options.html.resolve().parent.is_dir()):
-        raise TidegateError(f"--html {options.html}: name a file in a folder that is there")
+    require_writable("--html", options.html)
     peers = chosen_peers(options.peers)
     wanted = [text for text in options.cases if text != MARKET]
     cases = chosen_cases(known, wanted) if wanted or not options.cases else []

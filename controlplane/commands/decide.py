@@ -11,8 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
+from controlplane.commands.destination import require_writable
 from controlplane.config import load_fleets
-from controlplane.contracts.errors import TidegateError
 from controlplane.pipe import Pipe, run_pipe
 
 
@@ -28,8 +28,7 @@ def decide_lines(policies: Sequence[Path], state: Path | None) -> int:
     gc.set_threshold(50_000)
     if state is not None:
         # Before the first line: to learn at the end that nothing can be saved would be too late.
-        if state.is_dir() or not state.absolute().parent.is_dir():
-            raise TidegateError(f"--state {state}: name a file in a folder that is there")
+        require_writable("--state", state)
         pipe.load(state)
     reading = _Reading(sys.stdin.buffer)
     signal.signal(signal.SIGTERM, reading.end)

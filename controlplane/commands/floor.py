@@ -15,7 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from controlplane.clocks import SystemClock
+from controlplane.collectors.api import SourceError
 from controlplane.collectors.prometheus import PrometheusSource
+from controlplane.commands.destination import require_writable
 from controlplane.commands.simulate import SYNTHETIC, synthetic_mean
 from controlplane.config import environment_variables, load_fleets
 from controlplane.contracts.errors import PolicyError, TidegateError, TraceError
@@ -51,8 +53,7 @@ class FloorOptions:
 def size_a_floor(options: FloorOptions) -> int:
     """Read, size, print, write the page; return the exit code."""
     fleet = fleet_named(load_fleets([options.policy]), options.fleet)
-    if options.report is not None and (options.report.is_dir() or not options.report.resolve().parent.is_dir()):
-        raise TidegateError(f"--report {options.report}: name a file in a folder that is there")
+    require_writable("--report", options.report)
     terms = [read_term(text) for text in options.terms]
     trace, aside = history_of(fleet, options), Console(stderr=True)
     if not np.isfinite(trace.demand_per_second).any():
@@ -98,6 +99,8 @@ async def _read_history(fleet: Fleet, now: float, seconds: float) -> list[Observ
     source = PrometheusSource(fleet)
     try:
         return [seen async for _, chunk in source.history(now - seconds, now) for seen in chunk]
+    except SourceError as error:
+        raise TidegateError(f"the history of {fleet.name} cannot be read; start its Prometheus or give --trace: {error}") from error
     finally:
         await source.close()
 

@@ -13,8 +13,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from controlplane.commands.destination import require_writable
 from controlplane.config import environment_variables, load_fleets
-from controlplane.contracts.errors import PolicyError, TidegateError, TraceError
+from controlplane.contracts.errors import PolicyError, TraceError
 from controlplane.contracts.events import Launch
 from controlplane.contracts.fleet import Fleet
 from controlplane.contracts.frame import DecisionLine, Frame
@@ -55,8 +56,7 @@ class SimulateOptions:
 def simulate_policy(options: SimulateOptions) -> int:
     """Run, compare, print; return the exit code."""
     fleet = fleet_named(load_fleets([options.policy]), options.fleet)
-    if options.report is not None and (options.report.is_dir() or not options.report.resolve().parent.is_dir()):
-        raise TidegateError(f"--report {options.report}: name a file in a folder that is there")
+    require_writable("--report", options.report)
     trace = trace_of(fleet, options)
     shown = Console(width=None if sys.stdout.isatty() else WIDE)
     aside = Console(stderr=True)

@@ -104,9 +104,11 @@ async def _ended(sold: Sold, owned: Owned, lines: list[str]) -> bool:
 
 async def capacity_block(path: Path, offer_name: str, machines: int, buy: str | None, max_usd: float | None) -> list[str]:
     """Return a line for each block on offer; with `buy`, purchase that one within `max_usd` and say so."""
-    fleets = [fleet for fleet in load_fleets([path]) if offer_name in fleet.offer_by_name]
+    loaded = load_fleets([path])
+    fleets = [fleet for fleet in loaded if offer_name in fleet.offer_by_name]
     if len(fleets) != 1:
-        raise PolicyError(f"{path} has {len(fleets)} fleets with an offer {offer_name!r}; one is needed")
+        offers = ", ".join(f"{fleet.name}/{name}" for fleet in loaded for name in fleet.offer_by_name)
+        raise PolicyError(f"{path} has {len(fleets)} fleets with an offer {offer_name!r}, and one is needed; its offers are {offers}")
     if buy is not None and max_usd is None:
         raise TidegateError("--buy needs --max-usd: the most that may be spent on blocks held together, USD")
     offer = fleets[0].offer_by_name[offer_name]

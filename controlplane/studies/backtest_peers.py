@@ -28,11 +28,16 @@ HOUR_SECONDS = 3600.0
 Peer = Callable[[Array, int], tuple[Array, Array]]
 
 
-def compare(result: Backtest, settings: ForecastSettings, names: Sequence[str]) -> Backtest:
-    """Return the backtest with tidegate's pinball over each peer's, per horizon of an hour or more; both on hourly means."""
+def require_known(names: Sequence[str]) -> None:
+    """Raise TraceError where one of the peers is not known: ask before a backtest, which takes long."""
     unknown = [name for name in names if name not in PEERS]
     if unknown:
         raise TraceError(f"no peer is named {unknown[0]!r}; there are {', '.join(PEERS)}")
+
+
+def compare(result: Backtest, settings: ForecastSettings, names: Sequence[str]) -> Backtest:
+    """Return the backtest with tidegate's pinball over each peer's, per horizon of an hour or more; both on hourly means."""
+    require_known(names)
     time, value = hourly(result.trace.time_unix, result.trace.demand_per_second)
     lines = [line for line in result.lines if line.figures.horizon_seconds >= HOUR_SECONDS]
     horizons = np.array([line.figures.horizon_seconds for line in lines])

@@ -129,6 +129,36 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_run(policy: Path,
     assert "folder that is there" in told
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("backtest", "small", "--report"),
+        ("bench", "--trace", "small", "--html"),
+        ("decide", "{policy}", "--state"),
+        ("floor", "{policy}", "--trace", "synthetic", "--report"),
+        ("simulate", "{policy}", "--trace", "synthetic", "--report"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_where_no_file_can_be_made_the_command_says_so_before_it_works(
+    policy: Path, command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status_of(*(word.format(policy=policy) for word in command), "/proc/out.html") == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert f"{command[-1]} /proc/out.html: cannot be written" in told.err
+
+
+def test_an_unknown_peer_is_told_before_the_backtest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("backtest", "no-such-trace", "--peer", "prophet") == 1
+    assert "no peer is named 'prophet'; there are ets" in capsys.readouterr().err
+
+
+def test_a_fleet_that_the_policies_do_not_hold_is_named(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("simulate", str(policy), "--trace", "synthetic", "--fleet", "nope") == 1
+    assert "no fleet is named 'nope'; the policies hold: " in capsys.readouterr().err
+
+
 def test_a_folder_that_cannot_be_made_is_named(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("up", str(policy), "--folder", str(policy)) == 1
     told = capsys.readouterr().err
