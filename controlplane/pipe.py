@@ -7,7 +7,7 @@ It must not decide: every line goes through `controlplane.pipeline`, the very co
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,7 +58,7 @@ class Pipe:
             # A defect of ours on one line must not end the others' answers.
             raise LineError(f"cannot be decided on: {type(error).__name__}: {error}") from error
         self.newest[read.fleet] = read.time.timestamp()
-        return answer_of(read, verdict)
+        return answer_of(read, verdict, pipeline.fleet.ineligible)
 
     def _check(self, read: Frame) -> None:
         """Raise LineError for a frame that is out of order, or that names an offer which its fleet has not."""
@@ -67,6 +67,7 @@ class Pipe:
             raise LineError(f"time: {read.time.isoformat()} is before the fleet's previous line; lines must be in time order")
         known = pipeline.fleet.offer_by_name
         unknown = {name for names in (read.ready, read.pending, read.prices, read.unavailable) for name in names if name not in known}
+        unknown -= pipeline.fleet.ineligible.keys()
         if unknown:
             offers = ", ".join(pipeline.fleet.offer_by_name)
             raise LineError(f"{', '.join(sorted(unknown))!r}: not an offer of fleet {read.fleet!r}; its offers are: {offers}")
@@ -98,9 +99,9 @@ class Pipe:
         self.newest = {name: state.planning.ticked_unix for name, state in loaded.items() if state.planning.ticked_unix is not None}
 
 
-def answer_of(frame: Frame, verdict: Verdict) -> bytes:
-    """Return the decision line that answers a frame."""
-    line = {
+def answer_of(frame: Frame, verdict: Verdict, ineligible: Mapping[str, str]) -> bytes:
+    """Return the decision line that answers a frame. Offers that cannot serve the fleet are named with the reason, where there are any."""
+    line: dict[str, object] = {
         "type": "decision",
         "fleet": frame.fleet,
         "time": frame.time.isoformat().replace("+00:00", "Z"),
@@ -108,6 +109,8 @@ def answer_of(frame: Frame, verdict: Verdict) -> bytes:
         "spill_per_second": round(verdict.spill_per_second, 6),
         "reasons": [reason.value for reason in verdict.reasons],
     }
+    if ineligible:
+        line["ineligible"] = dict(ineligible)
     return to_json(line) + b"\n"
 
 

@@ -39,6 +39,7 @@ def decision_of(
         demand_quantiles=quantiles,
         lead_times_seconds={seen.offer.name: seen.offer.lead_time_seconds for seen in view.offers if seen.offer.learns_lead_time},
         capacity_share=capacity_share,
+        ineligible=dict(fleet.ineligible),
         usd_per_hour=_usd_per_hour(view, verdict),
         inputs_sequence=sequence,
         summary=summary_of(view, verdict, untold),
@@ -69,5 +70,7 @@ def summary_of(view: View, verdict: Verdict, untold: frozenset[str] = frozenset(
             continue
         moves.append(f"{seen.offer.name} {seen.held}→{target}" if target != seen.held else f"{seen.offer.name} {target}")
     demand = "unknown" if view.demand_per_second is None else f"{view.demand_per_second:.1f}/s"
+    if view.fleet.ineligible:
+        moves.append(f"not eligible: {', '.join(view.fleet.ineligible)}")
     why = ", ".join(reason.value for reason in verdict.reasons)
     return f"demand {demand}: {', '.join(moves)} ({why})"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from controlplane.contracts.fleet import Drain, Fleet, Mode, Offer, StepKind, Tier
 from controlplane.contracts.units import MILLION, SECONDS_PER_HOUR, format_duration
-from policies.compile import offer_blocks
+from policies.eligible import offer_blocks
 from policies.problems import Finding, Path, Severity
 from policies.schema import FleetPolicy
 

@@ -72,6 +72,7 @@ class Capacity:
     output_tokens_per_second: float
     source: str
     doubt: str = ""
+    precision: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ def find_capacity(want: Want, table: Iterable[Profile] | None = None) -> Capacit
     if not best:
         return Unresolved(_too_tight(at_shape, want), "slo")
     point, row = min(best.values(), key=lambda pair: pair[0].output_tokens_per_second)
-    return Capacity(point.output_tokens_per_second, _source(point, row), _doubt(shape, want))
+    return Capacity(point.output_tokens_per_second, _source(point, row), _doubt(shape, want), row.precision)
 
 
 def _narrow(rows: tuple[Profile, ...], want: Want) -> tuple[Profile, ...] | Unresolved:

@@ -5,7 +5,6 @@ It must not read files: `controlplane.config` does, and calls `compile_fleet`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from controlplane.contracts.errors import PolicyError
 from controlplane.contracts.fleet import (
@@ -29,9 +28,10 @@ from controlplane.contracts.fleet import (
     Unit,
 )
 from controlplane.contracts.units import MILLION
-from policies.capacity import Capacity, Profile, Unresolved, Want, find_best_capacity
-from policies.problems import Finding, Path, path_text
-from policies.schema import FleetPolicy, ServingBlock, SpecBlock
+from policies.capacity import Profile
+from policies.eligible import Barred, Carries, carries_of, offer_blocks, tokens_to_work
+from policies.problems import Finding, path_text
+from policies.schema import FleetPolicy, SpecBlock
 from policies.schema_actuators import REPLICA_ACTUATORS, SPILL_ACTUATORS
 from policies.schema_control import DAYS, DirectionBlock, ScaleDownBlock, StepPolicyBlock
 from policies.schema_demand import SOURCES
@@ -39,31 +39,27 @@ from policies.schema_fields import AUTO, Block
 from policies.schema_offers import BURST_LEAD_TIME_SECONDS, FLOOR_LEAD_TIME_SECONDS, BurstOffer, FloorOffer, SpillOffer
 
 
-@dataclass(frozen=True, slots=True)
-class Carries:
-    """What one replica carries, in the fleet's unit, and where the figure comes from."""
-
-    per_second: float
-    source: str
-    doubt: str = ""
-
-
 def compile_fleet(policy: FleetPolicy, own: Sequence[Profile] = ()) -> Fleet:
     """Return the fleet that a policy describes; PolicyError lists every offer whose capacity no profile covers.
 
-    The user's `own` profiles come before the built-in ones.
+    The user's `own` profiles come before the built-in ones. Offers that may not serve are named as ineligible, and are no offers of it.
     """
     spec = policy.spec
     offers: list[Offer] = []
-    findings: list[Finding] = []
+    ineligible: dict[str, str] = {}
+    wrong: list[str] = []
     for path, block in offer_blocks(spec):
-        carries = capacity_of(spec, block, path, own)
+        carries = carries_of(spec, block, path, own)
         if isinstance(carries, Finding):
-            findings.append(carries)
+            wrong.append(f"{path_text(carries.path)}: {carries.message}")
+        elif isinstance(carries, Barred):
+            ineligible[block.name] = carries.reason
         else:
             offers.append(_offer(block, carries))
-    if findings:
-        raise PolicyError("\n".join(f"{path_text(finding.path)}: {finding.message}" for finding in findings))
+    if not offers:
+        wrong += [f"{name}: not eligible: {reason}" for name, reason in ineligible.items()]
+    if wrong:
+        raise PolicyError("\n".join(wrong))
     return Fleet(
         name=policy.metadata.name,
         slo=Slo(spec.serving.slo.attainment, spec.serving.slo.ttft_seconds, spec.serving.slo.itl_seconds),
@@ -79,63 +75,8 @@ def compile_fleet(policy: FleetPolicy, own: Sequence[Profile] = ()) -> Fleet:
         demand_source=_demand_source(spec),
         corrects_capacity=spec.serving.correct_capacity,
         quotes=tuple(block.options() for block in spec.quotes),
+        ineligible=ineligible,
     )
-
-
-def offer_blocks(spec: SpecBlock) -> list[tuple[Path, FloorOffer | BurstOffer]]:
-    """Return the offers of floor and burst with their paths, in the policy's order."""
-    floor: list[tuple[Path, FloorOffer | BurstOffer]] = [(("spec", "floor", index), block) for index, block in enumerate(spec.floor)]
-    return floor + [(("spec", "burst", index), block) for index, block in enumerate(spec.burst)]
-
-
-def tokens_to_work(spec: SpecBlock) -> float:
-    """Return units of work per output token, at the policy's request shape.
-
-    requests: 1 / output tokens; outputTokens: 1; weightedTokens: 1 + weight x input / output tokens (0.1 at 3000 in, 1000 out: 1.3).
-    """
-    shape = spec.serving.shape
-    if spec.demand.unit == "requests":
-        return 1.0 / shape.output_tokens
-    if spec.demand.unit == "outputTokens":
-        return 1.0
-    return 1.0 + (spec.demand.input_token_weight or 0.0) * shape.input_tokens / shape.output_tokens
-
-
-def capacity_of(spec: SpecBlock, block: FloorOffer | BurstOffer, path: Path, own: Sequence[Profile] = ()) -> Carries | Finding:
-    """Return what one replica of an offer carries: as stated, else from a measured profile; a Finding where none fits."""
-    if block.capacity_per_second is not None:
-        return Carries(block.capacity_per_second, "capacityPerSecond of the policy")
-    found = look_up(spec.serving, block, path, own)
-    return found if isinstance(found, Finding) else _scaled(found, block.profile.share, tokens_to_work(spec))
-
-
-def look_up(serving: ServingBlock, block: FloorOffer | BurstOffer, path: Path, own: Sequence[Profile] = ()) -> Capacity | Finding:
-    """Return the measured profile of an offer that states no capacity; a Finding says what is measured, where none fits."""
-    profile = block.profile
-    found = find_best_capacity(
-        Want(
-            model=profile.model or serving.model,
-            engine=profile.engine or serving.engine,
-            accelerator=block.accelerator.type,
-            per_replica=block.accelerator.per_replica,
-            input_tokens=serving.shape.input_tokens,
-            output_tokens=serving.shape.output_tokens,
-            precision=profile.precision or serving.precision,
-            ttft_seconds=serving.slo.ttft_seconds,
-            itl_seconds=serving.slo.itl_seconds,
-            interconnect=block.accelerator.interconnect,
-        ),
-        own,
-    )
-    if isinstance(found, Unresolved):
-        message = f"is required until a profile covers it (demand.unit per second of one replica within the SLO): {found.reason}"
-        return Finding((*path, "capacityPerSecond"), message)
-    return found
-
-
-def _scaled(found: Capacity, share: float, work_per_token: float) -> Carries:
-    counted = f", {share:.0%} of it counted on" if share < 1.0 else ""
-    return Carries(found.output_tokens_per_second * share * work_per_token, found.source + counted, found.doubt)
 
 
 def usd_per_unit(spec: SpecBlock, block: SpillOffer) -> float:
@@ -182,6 +123,7 @@ def _offer(block: FloorOffer | BurstOffer, carries: Carries) -> Offer:
         accelerator=block.accelerator.type,
         accelerators_per_replica=block.accelerator.per_replica,
         capacity_source=carries.source,
+        memory_fit=f"{carries.fit.text}; {carries.fit.source}" if carries.fit is not None else "",
         learns_lead_time=stated == AUTO,
     )
 

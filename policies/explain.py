@@ -68,13 +68,16 @@ def field_text(name: str, value: object) -> str:
 
 
 def fleet_lines(fleet: Fleet) -> Iterator[str]:
-    """Yield the compiled fleet: capacity with its source, USD per million units, and the critical ratio."""
+    """Yield the compiled fleet: capacity and memory with their sources, USD per million units, what is not eligible, the critical ratio."""
     for offer in fleet.offers:
         yield f"{offer.tier.value} {offer.name}: {_size_text(offer)}, {offer.capacity_per_second:g} {fleet.unit.value}/s per replica"
         yield f"  capacity from {offer.capacity_source}"
+        yield f"  memory: {offer.memory_fit or 'not checked: the size of the model or of the GPU is not known; see serving.memory'}"
         yield (
             f"  {_price_text(offer)}; lead time {_lead_text(offer)}, hold {format_duration(offer.hold_seconds)}, actuator {offer.actuator}"
         )
+    for name, reason in fleet.ineligible.items():
+        yield f"{name}: not eligible: {reason}"
     if fleet.spill:
         most = f"at most {fleet.spill.max_per_second:g}/s" if fleet.spill.max_per_second else "no rate limit"
         yield (

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from controlplane.contracts.fleet import Tier
 from controlplane.contracts.units import MILLION, SECONDS_PER_HOUR
 from policies.capacity import Capacity, Profile, Want, find_capacity, model_key, profiles
-from policies.compile import capacity_of, offer_blocks, tokens_to_work, usd_per_unit
+from policies.compile import usd_per_unit
+from policies.eligible import Barred, carries_of, load_of, offer_blocks, tokens_to_work
+from policies.fit import reckon
 from policies.problems import Finding
 from policies.schema import SpecBlock
-from policies.schema_offers import FloorOffer
+from policies.schema_offers import FloorOffer, ProfileBlock
 
 POSSIBLE = "could be rented"
+GPUS_OF_A_NODE = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,10 @@ def _offers(spec: SpecBlock, own: Sequence[Profile]) -> list[Ranked]:
         ceiling = None if isinstance(block, FloorOffer) else block.usd_per_replica_hour_ceiling
         usd = block.usd_per_replica_hour if block.usd_per_replica_hour is not None else ceiling
         gpus = f"{block.accelerator.per_replica} x {block.accelerator.type}"
-        carries = capacity_of(spec, block, path, own)
-        if isinstance(carries, Finding):
-            rows.append(Ranked(block.name, tier.value, gpus, None, usd, None, f"not eligible: {carries.message.partition(': ')[2]}"))
+        carries = carries_of(spec, block, path, own)
+        if isinstance(carries, (Barred, Finding)):
+            reason = carries.reason if isinstance(carries, Barred) else carries.message.partition(": ")[2]
+            rows.append(Ranked(block.name, tier.value, gpus, None, usd, None, f"not eligible: {reason}"))
             continue
         tokens = carries.per_second / tokens_to_work(spec)
         why = carries.source + (f"; {carries.doubt}" if carries.doubt else "")
@@ -76,7 +80,8 @@ def _possible(spec: SpecBlock, table: Sequence[Profile], gpu: str, usd_per_gpu_h
     of_model = [row for row in table if model_key(row.model) == model_key(serving.model) and row.accelerator == gpu]
     kinds = sorted({(row.engine, row.precision, row.per_replica) for row in of_model if serving.engine in ("other", row.engine)})
     if not kinds:
-        return [Ranked(gpu, POSSIBLE, gpu, None, None, None, f"not eligible: no profile of {serving.model} with {serving.engine} on {gpu}")]
+        why = f"not eligible: no profile of {serving.model} with {serving.engine} on {gpu}{_smallest(spec, gpu)}"
+        return [Ranked(gpu, POSSIBLE, gpu, None, None, None, why)]
     for engine, precision, per_replica in kinds:
         want = Want(
             serving.model, engine, gpu, per_replica, serving.shape.input_tokens, serving.shape.output_tokens, precision,
@@ -91,6 +96,19 @@ def _possible(spec: SpecBlock, table: Sequence[Profile], gpu: str, usd_per_gpu_h
         else:
             rows.append(Ranked(name, POSSIBLE, gpus, None, usd, None, f"not eligible: {found.reason}"))
     return rows
+
+
+def _smallest(spec: SpecBlock, gpu: str) -> str:
+    """Return how many GPUs of a type would hold the model, of a node's 1, 2, 4 or 8; empty where its size or theirs is not known."""
+    sizes = [
+        fit
+        for count in GPUS_OF_A_NODE
+        if (fit := reckon(load_of(spec.serving, ProfileBlock(), None), gpu, count, None, spec.serving.memory.usable_share)) is not None
+    ]
+    if not sizes:
+        return ""
+    fit = next((fit for fit in sizes if fit.holds), sizes[-1])
+    return f"; the model {'would fit' if fit.holds else 'does not fit'}: {fit.text}"
 
 
 def _per_million(usd_per_hour: float | None, tokens_per_second: float) -> float | None:

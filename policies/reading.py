@@ -13,8 +13,9 @@ from controlplane.contracts.fleet import Fleet, Tier
 from policies.advice import advise
 from policies.capacity import Profile
 from policies.check import check_tree, entries
-from policies.compile import capacity_of, compile_fleet, look_up, offer_blocks
+from policies.compile import compile_fleet
 from policies.document import Document, read_documents
+from policies.eligible import Barred, Carries, carries_of, look_up, offer_blocks
 from policies.problems import Finding, Problem, Severity, findings_of, path_text, value_at, value_text
 from policies.schema import API_VERSION, KIND, FleetPolicy, ServingBlock
 from policies.schema_offers import BurstOffer, FloorOffer
@@ -97,21 +98,30 @@ def _read_one(document: Document, known: Known) -> tuple[ReadPolicy | None, list
         policy = FleetPolicy.model_validate(document.tree)
     except ValidationError as error:
         return None, findings_of(error, FleetPolicy) + findings + _look_up_anyway(document.tree, known)
-    carried = [(path, capacity_of(policy.spec, block, path, known.profiles)) for path, block in offer_blocks(policy.spec)]
+    carried = [(path, carries_of(policy.spec, block, path, known.profiles)) for path, block in offer_blocks(policy.spec)]
     findings += [carries for _, carries in carried if isinstance(carries, Finding)]
+    barred = [carries for _, carries in carried if isinstance(carries, Barred)]
+    may_serve = len(barred) < len(carried)
+    findings += [] if may_serve else [_not_eligible(offer, Severity.ERROR) for offer in barred]
     if findings:
-        return None, findings
+        return None, findings + ([_not_eligible(offer) for offer in barred] if may_serve else [])
     fleet = compile_fleet(policy, known.profiles)
     doubts = [
-        Finding((*path, "profile"), carries.doubt + "; state capacityPerSecond if you have measured it", Severity.WARNING)
+        Finding((*path, "profile"), carries.doubt, Severity.WARNING)
         for path, carries in carried
-        if not isinstance(carries, Finding) and carries.doubt
+        if isinstance(carries, Carries) and carries.doubt
     ]
-    return ReadPolicy(policy, fleet, document), [*doubts, *advise(policy, fleet)]
+    return ReadPolicy(policy, fleet, document), [*map(_not_eligible, barred), *doubts, *advise(policy, fleet)]
+
+
+def _not_eligible(offer: Barred, severity: Severity = Severity.WARNING) -> Finding:
+    """Return what is said of an offer that may not serve: a warning, and an error where none is left that may."""
+    rest = "nothing is bought from it" if severity is Severity.WARNING else "and no other offer is left"
+    return Finding(offer.path, f"not eligible, {rest}: {offer.reason}", severity)
 
 
 def _look_up_anyway(tree: object, known: Known) -> list[Finding]:
-    """Return the missing capacities of the offers that are good, in a document that is not, so that they are not news next time."""
+    """Return what is wrong with the capacities of offers that are good, in a document that is not, so that it is not news next time."""
     findings = []
     try:
         serving = ServingBlock.model_validate(value_at(tree, ("spec", "serving")))
@@ -123,8 +133,9 @@ def _look_up_anyway(tree: object, known: Known) -> list[Finding]:
                 block = model.model_validate(entry)
             except ValidationError:
                 continue
-            if block.capacity_per_second is None and isinstance(found := look_up(serving, block, path, known.profiles), Finding):
-                findings.append(found)
+            found = look_up(serving, block, path, known.profiles)
+            if found is not None:
+                findings.append(_not_eligible(found) if isinstance(found, Barred) else found)
     return findings
 
 

@@ -47,7 +47,23 @@ points measured at the request shape nearest to `serving.shape`, the largest thr
 Output tokens per second become the demand's unit through `serving.shape`. If `precision` is left out, the slowest measured one is taken.
 The measured latencies are averages of steady runs: a fleet that promises a high percentile should set `profile.share` below 1 or measure.
 What no row covers is an error that says what is measured; state `capacityPerSecond` then. `validate --explain` prints the row and its date.
-A mixture of experts over several GPUs is not placed on an offer that says `interconnect: pcie`: all that is measured ran over NVLink.
+
+**Eligible offers.** An offer that cannot serve the fleet is left out of it: nothing is bought from it, what it holds is left alone, and
+`validate` (a warning; an error where no offer is left), `profile rank` and every Decision (`ineligible`) say why, with the numbers. It is
+worked out once, when the policy is read. Two things are asked:
+
+- *Do the GPUs of a replica hold the model?* Its weights in the precision that is served, the KV cache of `serving.memory.concurrency`
+  requests of `contextTokens` each, and a tenth of the memory for the runtime (context, communication, graphs, activations; `usableShare`)
+  are set against GPUs × memory. DeepSeek-R1 in fp8 has 672.9 GB of weights: 8 × H100 have 684.2 GB, 615.7 GB of it usable, and are not
+  eligible; 8 × H200 with 1085.4 GB usable are. Sizes of common models and memories of common GPUs are known, each with source and date
+  (`validate --explain` prints them); for another model state `parameters`, `bytesPerParameter` and `kvBytesPerToken`, or name the known one
+  that it was tuned from as `profile.model`, and for another GPU `accelerator.memoryGib`. What nobody knows the size of is not checked.
+  Where the precision is left out it is that of the profile, of the model's name (`-FP8`, `-AWQ`, `-NVFP4`) or as published; a model
+  published in 16 bits, or an offer whose capacity is stated, is refused only if four bits do not fit either.
+  A measured profile is proof that the model fits, unless `contextTokens` or `concurrency` are stated. The reckoning is a lower bound: KV
+  cache is counted once, while tensor parallelism over more GPUs than KV heads keeps copies.
+- *Are they joined as it needs?* A mixture of experts over several GPUs is not placed on an offer that says `interconnect: pcie`: all that
+  is measured ran over NVLink.
 
 **Corrected capacity.** With `serving.correctCapacity` stated and measured capacities are corrected by what replicas really carry. While
 work waits at both ends of an interval in which no replica came or went, what is carried (arrivals, less what waits more and what is

@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints
 
 from policies.schema_control import BehaviorBlock, ForecastBlock, GuardBlock, LaunchBlock
 from policies.schema_demand import DemandBlock
-from policies.schema_fields import Block, Flag, Name, Positive, PositiveDuration, Text
+from policies.schema_fields import Block, Flag, Name, NonNegative, Positive, PositiveCount, PositiveDuration, Text
 from policies.schema_offers import BurstOffer, FloorOffer, SpillOffer
 from policies.schema_quotes import QuotesBlock
 
@@ -51,6 +51,25 @@ class ShapeBlock(Block):
     output_tokens: Positive = Field(1024.0, description="mean output length of a request, tokens")
 
 
+class MemoryBlock(Block):
+    """What a replica must hold on its GPUs. An offer whose GPUs cannot is not eligible; what is left out is of the known model."""
+
+    parameters: Positive | None = Field(
+        None, description="parameters in all, every expert counted, such as 671e9; left out: those of the known model, else not checked"
+    )
+    bytes_per_parameter: Positive | None = Field(None, description="bytes of one as served, 1 in fp8; left out: by the precision")
+    kv_bytes_per_token: NonNegative | None = Field(
+        None, description="KV cache of one token over all layers, bytes; left out: that of the known model in 16 bits"
+    )
+    context_tokens: Positive | None = Field(
+        None, description="longest request that must fit, tokens in and out; left out: the mean request of serving.shape"
+    )
+    concurrency: PositiveCount = Field(8, description="requests that a replica must hold at once")
+    usable_share: Annotated[float, Field(strict=True, gt=0.0, le=1.0, allow_inf_nan=False)] = Field(
+        0.9, description="share of the GPUs' memory for weights and KV cache, as in vLLM's --gpu-memory-utilization, in (0, 1]"
+    )
+
+
 class ServingBlock(Block):
     """What is served, by which engine, and how well."""
 
@@ -58,9 +77,10 @@ class ServingBlock(Block):
     engine: Literal["vllm", "sglang", "trtllm", "lmdeploy", "other"] = Field(
         "other", description="the serving engine: finds the profile and the metric names"
     )
-    precision: Literal["bf16", "fp16", "fp8", "fp4"] | None = Field(
+    precision: Literal["bf16", "fp16", "fp8", "fp4", "int8", "int4"] | None = Field(
         None, description="precision of the weights; left out: the slowest of those measured is assumed"
     )
+    memory: MemoryBlock = Field(default_factory=MemoryBlock, description="what a replica must hold on its GPUs")
     slo: SloBlock = Field(description="the promise to the users")
     shape: ShapeBlock = Field(default_factory=ShapeBlock, description="the mean request")
     correct_capacity: Flag = Field(

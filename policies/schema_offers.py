@@ -23,6 +23,7 @@ class AcceleratorBlock(Block):
 
     type: Text = Field(description="GPU type as in the serving profiles: A100, H100, H200, B200, B300, GB200, ...")
     per_replica: PositiveCount = Field(1, description="GPUs per replica")
+    memory_gib: Positive | None = Field(None, description="memory of one GPU, GiB; left out: that of the type, where it is known")
     interconnect: Literal["nvlink", "pcie"] | None = Field(
         None, description="what joins the GPUs of a replica; left out: as in the profile. A mixture of experts is not placed over PCIe"
     )
@@ -33,7 +34,9 @@ class ProfileBlock(Block):
 
     model: Text | None = Field(None, description="model to look up, for a fine-tune of a measured one; left out: serving.model")
     engine: Literal["vllm", "sglang", "trtllm", "lmdeploy"] | None = Field(None, description="engine to look up; left out: serving.engine")
-    precision: Literal["bf16", "fp16", "fp8", "fp4"] | None = Field(None, description="precision; left out: serving.precision")
+    precision: Literal["bf16", "fp16", "fp8", "fp4", "int8", "int4"] | None = Field(
+        None, description="precision; left out: serving.precision"
+    )
     share: Annotated[float, Field(strict=True, gt=0.0, le=1.0)] = Field(
         1.0, description="share of the measured throughput to count on, in (0, 1]"
     )

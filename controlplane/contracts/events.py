@@ -256,6 +256,9 @@ class Decision(Event):
     capacity_share: NonNegative | None = Field(
         None, description="share of the stated capacity that replicas were reckoned to carry, 0.5 to 1.25; null: not corrected"
     )
+    ineligible: dict[Name, str] = Field(
+        default_factory=dict, description="offers of the policy that cannot serve the fleet, with the reason; they have no target"
+    )
     usd_per_hour: NonNegative | None = Field(None, description="what the targets cost per hour, floor included")
     inputs_sequence: Count | None = Field(None, description="stream sequence of the tick that it answers; null outside NATS")
     summary: str = Field("", description="one sentence for a person")

@@ -71,6 +71,7 @@ class Offer:
     accelerator: str = ""
     accelerators_per_replica: int = 1
     capacity_source: str = ""
+    memory_fit: str = ""
     learns_lead_time: bool = False
 
     @property
@@ -206,7 +207,10 @@ class ForecastSettings:
 
 @dataclass(frozen=True)
 class Fleet:
-    """One model served to one SLO: everything the core needs to decide for it."""
+    """One model served to one SLO: everything the core needs to decide for it.
+
+    `ineligible` are the policy's offers that cannot serve it, each with the reason; they are none of its `offers`.
+    """
 
     name: str
     slo: Slo
@@ -222,6 +226,7 @@ class Fleet:
     demand_source: Mapping[str, object] = field(default_factory=dict)
     corrects_capacity: bool = False
     quotes: tuple[Mapping[str, object], ...] = ()
+    ineligible: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def offer_by_name(self) -> dict[str, Offer]:
