@@ -55,6 +55,11 @@ class Listing:
         return self.count(HoldingState.READY, HoldingState.PENDING)
 
     @property
+    def paid(self) -> tuple[Holding, ...]:
+        """What is paid for: all but what the supplier took back."""
+        return tuple(holding for holding in self.holdings if holding.state is not HoldingState.GONE)
+
+    @property
     def seen(self) -> Counter[str]:
         """How many replicas of each purchase are listed, whatever became of them."""
         return Counter(holding.token for holding in self.holdings)

@@ -25,9 +25,12 @@ from dataclasses import replace
 from enum import StrEnum
 
 from actuators.api import Intent, IntentStore
-from actuators.holdings import Supplier
+from actuators.holdings import Listing, Supplier
 from controlplane.contracts.errors import SupplierError, SupplierUnavailable
 from controlplane.contracts.fleet import Offer
+
+# Prices are compared as money is: to a hundredth of a cent.
+ROUNDING_USD = 1e-4
 
 
 class IntentState(StrEnum):
@@ -50,6 +53,32 @@ def unseen(intent: Intent | None, seen: Mapping[str, int]) -> int:
             return max(0, len(intent.replicas) - seen.get(intent.token, 0))
         case _:
             return 0
+
+
+def usd_per_hour_of(listing: Listing | None, intent: Intent | None, usd_per_replica_hour: float | None) -> float | None:
+    """Return what is listed and what an intent still promises cost per hour together, None where that is not known.
+
+    `usd_per_replica_hour` is for replicas whose price the supplier did not tell; None: that is not known either.
+    """
+    told = [] if listing is None else [holding.usd_per_hour for holding in listing.paid]
+    promised = unseen(intent, {} if listing is None else listing.seen)
+    told += [intent.usd_per_replica_hour] * promised if intent is not None else []
+    if usd_per_replica_hour is None and 0.0 in told:
+        return None
+    return sum(usd or usd_per_replica_hour or 0.0 for usd in told)
+
+
+def affordable(offer: Offer, paid_usd_per_hour: float | None, usd_per_replica_hour: float | None) -> int | None:
+    """Return how many replicas more, in whole lots, the decision that is followed has money for; None: it sets no limit.
+
+    `paid_usd_per_hour` is of everything held. Where that or the price is not known the decision could not know either, and its target
+    is the limit.
+    """
+    limit = offer.most_usd_per_hour
+    if limit is None or paid_usd_per_hour is None or not usd_per_replica_hour:
+        return None
+    count = int((limit - paid_usd_per_hour + ROUNDING_USD) // usd_per_replica_hour)
+    return max(count, 0) // offer.replicas_per_lot * offer.replicas_per_lot
 
 
 def is_unknown(intent: Intent | None) -> bool:
@@ -80,11 +109,15 @@ class Purchases:
         state = IntentState.SEEN if listed or intent.state == IntentState.BOUGHT else IntentState.FAILED
         return await self._store.put(replace(intent, state=state, reason=f"{listed} of {intent.count} were listed in time"))
 
-    def may_ask(self, intent: Intent, now_unix: float) -> bool:
+    def may_ask(self, intent: Intent, offer: Offer, now_unix: float) -> bool:
         """Return whether it may be asked for again: whatever that buys is then listed before the intent is given up.
 
-        Never of a supplier that forgets tokens: nobody knows whether it was asked, and asking again could buy again.
+        Never of a supplier that forgets tokens: nobody knows whether it was asked, and asking again could buy again. Nor while it costs
+        more than when it was decided on: what was not sold then would be sold at the price of now.
         """
+        before, now = intent.usd_per_replica_hour, offer.usd_per_replica_hour
+        if before and now is not None and now > before + ROUNDING_USD:
+            return False
         return self._supplier.remembers_tokens and is_unknown(intent) and now_unix - intent.opened_unix <= self._settle_seconds / 2
 
     async def open(self, latest: Intent | None, fleet: str, offer: Offer, count: int, now_unix: float) -> Intent:

@@ -9,17 +9,18 @@ the next one's price the quote, the refusal pokes the planner, and the next deci
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
-from actuators.api import Applied, Failed, Intent, IntentStore, Result
-from actuators.holdings import Holding, HoldingState, Owned, Supplier
-from actuators.intents import IntentState, unseen
+from actuators.api import Applied, Failed, IntentStore, Result, Skipped
+from actuators.holdings import HoldingState, Owned, Supplier
+from actuators.intents import ROUNDING_USD, IntentState, affordable
 from actuators.ledger import Ledger, LedgerStore
 from actuators.market_health import Health
 from actuators.market_listing import Watched
 from actuators.market_result import together
+from actuators.market_shop import Shop
 from actuators.purchasing import PurchasingActuator
 from controlplane.contracts.errors import SupplierError, SupplierUnavailable
 from controlplane.contracts.events import PoolStatus, Quote
@@ -28,55 +29,6 @@ from controlplane.contracts.units import from_unix
 
 NAME_CHARACTERS = 63
 USE_SECONDS = 3600.0
-# Prices are compared as money is: to a hundredth of a cent.
-ROUNDING_USD = 1e-4
-
-
-@dataclass(slots=True)
-class Shop:
-    """One supplier of one market: its actuator, its record, and what was last seen of it."""
-
-    name: str
-    supplier: Watched
-    actuator: PurchasingActuator
-    health: Health
-    status: PoolStatus | None = None
-    quote: Quote | None = None
-    answers: bool = True
-    intent: Intent | None = None
-    stuck: int = 0
-
-    @property
-    def ready(self) -> int:
-        """Replicas that served when we last looked."""
-        return 0 if self.supplier.last is None else self.supplier.last.count(HoldingState.READY)
-
-    @property
-    def held(self) -> int:
-        """What was last listed, and what was bought and is not listed yet: a supplier that is silent may still send a bill."""
-        return self.promised + (0 if self.supplier.last is None else self.supplier.last.counted)
-
-    @property
-    def promised(self) -> int:
-        """Replicas of the newest purchase that are not listed yet."""
-        return unseen(self.intent, {} if self.supplier.last is None else self.supplier.last.seen)
-
-    @property
-    def failed(self) -> int:
-        """Replicas that never served and were still listed when we last looked: paid for until they are given back."""
-        return sum(one.state is HoldingState.FAILED for one in self.holdings)
-
-    @property
-    def holdings(self) -> Sequence[Holding]:
-        """What was last listed and is paid."""
-        listed = () if self.supplier.last is None else self.supplier.last.holdings
-        return [one for one in listed if one.state is not HoldingState.GONE]
-
-    @property
-    def paid_usd(self) -> list[float]:
-        """USD per hour of each replica that is listed, or bought and not listed yet, as far as it is known."""
-        promised = [self.intent.usd_per_replica_hour] * self.promised if self.intent is not None else []
-        return [usd for usd in (*(one.usd_per_hour for one in self.holdings), *promised) if usd > 0.0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +84,17 @@ class MarketActuator:
             ready=sum(shop.ready for shop in self._shops),
             pending=sum(shop.held - shop.ready for shop in self._shops),
             draining=sum(one.draining for one in seen),
+            failed_replicas=sum(shop.failed for shop in self._shops),
+            usd_per_hour=self._paid_usd_per_hour(offer),
             unavailable=not any(shop.health.may_sell(now) for shop in self._shops),
             lead_time_seconds=None if newest is None else newest.lead_time_seconds,
             message="; ".join(silent),
         )
+
+    def _paid_usd_per_hour(self, offer: Offer) -> float | None:
+        """Return what everything held costs per hour, what is promised and what has failed included; None where that is not known."""
+        paid = [shop.usd_per_hour(self._reckoned_usd(shop, offer)) for shop in self._shops]
+        return None if None in paid else sum(usd or 0.0 for usd in paid)
 
     async def _may_hold(self, shop: Shop, fleet: str, offer: Offer) -> bool:
         """Return whether a supplier that was not heard since our start may hold something: a purchase is open, or a lease in its ledger.
@@ -183,7 +142,7 @@ class MarketActuator:
                 shop.stuck = shop.failed
                 continue
             less = min(max(surplus, 0), shop.held)
-            result = await shop.actuator.apply(fleet, part_of(offer, shop.name), shop.held - less)
+            result = await shop.actuator.apply(fleet, self._part(shop, offer), shop.held - less)
             results.append((shop.name, result))
             surplus -= -result.change if isinstance(result, Applied) and surplus > 0 else 0
             shop.stuck = shop.failed if isinstance(result, Failed) else 0
@@ -197,26 +156,32 @@ class MarketActuator:
     async def _grow(self, fleet: str, offer: Offer, missing: int, now: float) -> tuple[list[tuple[str, Result]], int]:
         """Buy what is missing, the best supplier first; what a supplier may have sold without our knowing counts as bought.
 
-        A stock that is quoted as smaller is not asked for more; one that is quoted as none is asked last, as quotes may be old.
+        A stock that is quoted as smaller is not asked for more; one that is quoted as none is asked last, as quotes may be old. All
+        together costs no more than the decision reckoned with, though what was lost since was cheaper.
         """
         results: list[tuple[str, Result]] = []
+        paid = self._paid_usd_per_hour(offer)
         for shop in self.ranked(offer, now):
-            stock = (shop.quote.stock_replicas if shop.quote is not None else None) or missing
-            want = min(missing, stock)
             if self._is_too_dear(shop, offer):
                 results.append((shop.name, Failed(f"{self._usd(shop):.4f} USD is more than was quoted", retryable=True, unavailable=True)))
                 break
-            part = replace(part_of(offer, shop.name), usd_per_replica_hour=self._reckoned_usd(shop, offer))
+            part = self._part(shop, offer)
+            room = affordable(offer, paid, part.usd_per_replica_hour)
+            if room is not None and room < offer.replicas_per_lot:
+                results.append((shop.name, Skipped(f"{offer.most_usd_per_hour:.2f} USD/h were decided on, and {paid:.2f} are paid")))
+                continue
+            stock = (shop.quote.stock_replicas if shop.quote is not None else None) or missing
+            want = min(missing, stock, missing if room is None else room)
             # Its own actuator takes off again what is stuck, which `missing` leaves out already.
             result = await shop.actuator.apply(fleet, part, shop.held + shop.stuck + want)
             shop.intent = await self._store.latest(fleet, part.name)
             results.append((shop.name, result))
-            if isinstance(result, Applied):
-                missing -= max(result.change, 0)
-            elif isinstance(result, Failed) and result.unavailable:
+            if isinstance(result, Failed) and result.unavailable:
                 shop.health.refused(now, result.error)
-            elif isinstance(result, Failed):
-                missing -= want
+                continue
+            more = max(result.change, 0) if isinstance(result, Applied) else want if isinstance(result, Failed) else 0
+            missing -= more
+            paid = None if paid is None else paid + more * (part.usd_per_replica_hour or 0.0)
             if missing < offer.replicas_per_lot:
                 return results, 0
         if not results:
@@ -256,12 +221,16 @@ class MarketActuator:
         usd = self._usd(shop)
         return usd if usd != float("inf") else offer.ceiling_usd_per_replica_hour
 
+    def _part(self, shop: Shop, offer: Offer) -> Offer:
+        """Return the offer as one supplier's part of it, at its price of now."""
+        return replace(part_of(offer, shop.name), usd_per_replica_hour=self._reckoned_usd(shop, offer))
+
     def _is_too_dear(self, shop: Shop, offer: Offer) -> bool:
-        """Return whether a supplier costs more than was quoted; without a quote the decision reckoned with the policy's price."""
-        usd = self._reckoned_usd(shop, offer)
-        policy = (offer.ceiling_usd_per_replica_hour, offer.usd_per_replica_hour)
-        limit = next((price for price in (self._quoted_usd, *policy) if price is not None), float("inf"))
-        return usd is None or usd > limit + ROUNDING_USD
+        """Return whether a supplier costs more than was quoted, or than the decision reckoned with: without a quote the policy's price."""
+        usd, decided = self._reckoned_usd(shop, offer), offer.most_usd_per_replica_hour
+        policy = (offer.usd_per_replica_hour, offer.ceiling_usd_per_replica_hour)
+        limit = next((price for price in (self._quoted_usd, decided, *policy) if price is not None), float("inf"))
+        return usd is None or usd > min(limit, float("inf") if decided is None else decided) + ROUNDING_USD
 
     async def _price(self, offer: Offer) -> None:
         """Ask every supplier that is not left alone for its quote; one that fails to answer keeps its last word until that expires."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from actuators.api import Applied, Failed, Intent, IntentConflict, IntentStore, Result, Skipped, failed
 from actuators.holdings import Holding, HoldingState, Listing, Supplier, choose_releases
-from actuators.intents import IntentState, Purchases, is_unknown, unseen
+from actuators.intents import IntentState, Purchases, affordable, is_unknown, unseen, usd_per_hour_of
 from actuators.ledger import Books, LedgerStore
 from actuators.lots import machine_of
 from controlplane.contracts.errors import SupplierError
@@ -57,6 +57,8 @@ class PurchasingActuator:
             ready=listing.count(HoldingState.READY),
             pending=listing.count(HoldingState.PENDING) + unseen(intent, listing.seen),
             draining=listing.count(HoldingState.DRAINING),
+            failed_replicas=listing.count(HoldingState.FAILED),
+            usd_per_hour=usd_per_hour_of(listing, intent, None),
             unavailable=self._is_unavailable(intent, listing),
             lead_time_seconds=lead,
             message=intent.reason if intent is not None and intent.state in (IntentState.OPEN, IntentState.FAILED) else "",
@@ -97,7 +99,7 @@ class PurchasingActuator:
         if listing.counted > target:
             return await self._shrink(fleet, offer, target, listing)
         if intent is not None and promised:
-            if listing.counted + promised <= target and self._purchases.may_ask(intent, listing.now_unix):
+            if listing.counted + promised <= target and self._purchases.may_ask(intent, offer, listing.now_unix):
                 return _bought(await self._purchases.ask(intent, offer, again=True))
             return Skipped(f"intent {intent.number} for {intent.count} is not listed yet")
         return await self._grow(fleet, offer, max(listing.counted, target - stuck), listing, intent)
@@ -134,6 +136,10 @@ class PurchasingActuator:
             return Skipped("already there")
         if count == 0:
             return Skipped(f"{missing} missing is less than a lot of {offer.replicas_per_lot}")
+        room = affordable(offer, usd_per_hour_of(listing, latest, offer.usd_per_replica_hour), offer.usd_per_replica_hour)
+        if room == 0:
+            return Skipped(f"no money is left for more within the {offer.most_usd_per_hour:.2f} USD/h that were decided on")
+        count = count if room is None else min(count, room)
         intent = await self._purchases.open(latest, fleet, offer, count, listing.now_unix)
         return _bought(await self._purchases.ask(intent, offer))
 

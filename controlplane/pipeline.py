@@ -67,7 +67,12 @@ class Pipeline:
     def _pools(self, frame: Frame) -> dict[str, Pool]:
         """Return what each offer holds by a frame; an offer that it leaves out has nothing."""
         return {
-            offer.name: Pool(frame.ready.get(offer.name, 0), frame.pending.get(offer.name, 0), offer.name in frame.unavailable)
+            offer.name: Pool(
+                frame.ready.get(offer.name, 0),
+                frame.pending.get(offer.name, 0),
+                offer.name in frame.unavailable,
+                usd_per_hour=frame.paid_usd_per_hour.get(offer.name),
+            )
             for offer in self.fleet.offers
         }
 

@@ -45,15 +45,17 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """What one offer holds, as last reported; `draining` replicas are in neither.
+    """What one offer holds, as last reported. `unserving` replicas drain or have failed: paid, and in neither of the others.
 
-    Of the pending, `stuck` are those that the scheduler cannot place, by the time since when.
+    Of the pending, `stuck` are those that the scheduler cannot place, by the time since when. `usd_per_hour` is what all of it costs now.
     """
 
     ready: int = 0
     pending: int = 0
     unavailable: bool = False
     stuck: tuple[Cohort, ...] = ()
+    unserving: int = 0
+    usd_per_hour: float | None = None
 
     def stuck_replicas(self, since_unix: float = float("-inf")) -> int:
         """Return how many have been stuck since no earlier than `since_unix`."""
@@ -123,14 +125,8 @@ class Planning:
                 view = self.view(state, now, poke=event.is_poke)
                 state, verdict = self.decide(state, view)
                 factor = state.carried.factor if self.fleet.corrects_capacity else None
-                return state, (decision_of(view, verdict, event, sequence, self._untold(state), factor),)
+                return state, (decision_of(view, verdict, event, sequence, state.memory, factor),)
         return state, ()
-
-    def _untold(self, state: PlanState) -> frozenset[str]:
-        """Return the offers that an actuator acts on and whose pool nobody has told of yet: their targets start from nothing held."""
-        if self.fleet.guard.mode is not Mode.ACT:
-            return frozenset()
-        return frozenset(offer.name for offer in self.fleet.offers if offer.actuator != "none" and offer.name not in state.pools)
 
     def see_observation(self, state: PlanState, seen: Observation) -> PlanState:
         """Fold an Observation. One that its collector doubts (`DOUBTS`) is not believed: demand is unknown. History is not decided on."""
@@ -191,7 +187,7 @@ class Planning:
         known = state.pools.get(seen.offer, NOTHING_HELD).stuck
         if (stuck or known) and (offer := self.fleet.offer_by_name.get(seen.offer)) is not None:
             known = age_cohorts(known, stuck, now, max(self._lead_time_seconds(state, offer, now), 1.0))
-        pool = Pool(seen.ready, seen.pending, seen.unavailable, known)
+        pool = Pool(seen.ready, seen.pending, seen.unavailable, known, seen.draining + seen.failed_replicas, seen.usd_per_hour)
         state = replace(state, pools={**state.pools, seen.offer: pool})
         return self.see_starts(state, {seen.offer: pool}, now, seen.lead_time_seconds)
 
@@ -270,6 +266,10 @@ class Planning:
             stock=price.stock_replicas if price is not None else None,
             unavailable=pool.unavailable or stuck > 0,
             stuck=0 if shadow else stuck,
+            unserving=0 if shadow else pool.unserving,
+            paid_usd_per_hour=None if shadow else pool.usd_per_hour,
+            # An actuator acts on it, and has not told yet: it may hold something all the same.
+            untold=offer.name not in state.pools and offer.actuator != "none" and self.fleet.guard.mode is Mode.ACT,
         )
 
     def _stuck(self, pool: Pool, offer: Offer, now: float) -> int:

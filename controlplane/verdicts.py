@@ -5,8 +5,9 @@ Owns nothing but this translation; it must not change a number. See `policies.de
 
 from controlplane.contracts.events import Decision, Reason, Stage, Tick
 from controlplane.contracts.units import from_unix
+from policies.budget import rented, usd_limits
 from policies.decide import Verdict
-from policies.view import View, expiry_seconds
+from policies.view import Memory, View, expiry_seconds
 
 
 def decision_of(
@@ -14,11 +15,14 @@ def decision_of(
     verdict: Verdict,
     tick: Tick,
     sequence: int | None,
-    untold: frozenset[str] = frozenset(),
+    memory: Memory,
     capacity_share: float | None = None,
 ) -> Decision:
-    """Return the Decision that answers a Tick. Offers that are `untold` are left out of its targets, so that they keep what they have."""
-    fleet = view.fleet
+    """Return the Decision that answers a Tick; `memory` is as after it.
+
+    An offer whose pool nobody has told of yet is left out of its targets, which start from nothing held: it keeps what it has.
+    """
+    fleet, untold = view.fleet, frozenset(seen.offer.name for seen in view.offers if seen.untold)
     expires = from_unix(view.now_unix + expiry_seconds(fleet))
     horizon, quantiles = _evidence(view)
     return Decision(
@@ -41,6 +45,8 @@ def decision_of(
         capacity_share=capacity_share,
         ineligible=dict(fleet.ineligible),
         usd_per_hour=_usd_per_hour(view, verdict),
+        most_usd_per_replica_hour={seen.offer.name: price for seen in rented(view) if (price := seen.usd_per_replica_hour) is not None},
+        most_usd_per_hour=usd_limits(verdict.targets, view, memory),
         inputs_sequence=sequence,
         summary=summary_of(view, verdict, untold),
     )

@@ -6,7 +6,7 @@ Owns every update of `Memory`, and nothing else writes it. It must not decide; `
 from collections.abc import Mapping
 
 from controlplane.contracts.fleet import Drain, Tier
-from policies.budget import SECONDS_PER_DAY, SECONDS_PER_HOUR, price_of, rented
+from policies.budget import SECONDS_PER_DAY, SECONDS_PER_HOUR, paid_usd_per_hour, purchases_asked, rented
 from policies.experience import learn_offers
 from policies.guard import is_stale
 from policies.headroom import learn_headroom
@@ -48,6 +48,7 @@ def bring_to_now(memory: Memory, view: View) -> Memory:
         headroom=_headroom(memory, view, max(now - since, 0.0)),
         offers=learn_offers(memory, view),
         windows=open_windows(memory.windows, budget, now, since, usd_per_hour) if budget.windows else (),
+        asked=memory.asked,
     )
 
 
@@ -65,7 +66,7 @@ def _usd_per_hour(view: View, memory: Memory) -> float:
 
     Where nobody says how much was spilled, it is taken to be all the work above what was ready, as far as it was allowed.
     """
-    usd = sum(price_of(seen) * seen.held for seen in rented(view) if seen.held)
+    usd = sum(paid_usd_per_hour(seen) for seen in rented(view))
     if view.fleet.spill is None:
         return usd
     spilled = view.spilled_per_second
@@ -126,4 +127,5 @@ def remember(memory: Memory, view: View, targets: Targets, wanted: int, lift_flo
         headroom=memory.headroom,
         offers=memory.offers,
         windows=memory.windows,
+        asked=purchases_asked(targets, view, memory),
     )

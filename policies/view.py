@@ -53,7 +53,8 @@ class OfferView:
 
     `stock` is how many more replicas can be had, None where nobody says. `risk_usd_per_replica_hour` is what losing replicas of it costs
     on average; it bears on the choice between offers, never on budgets. `stuck` are asked
-    for and cannot be placed: neither supply nor lost.
+    for and cannot be placed: neither supply nor lost. `unserving` are paid and neither ready nor pending: draining, or failed and not given
+    back yet. `paid_usd_per_hour` is what all of these cost now, None: not told. `untold`: nobody has said yet what is held.
     """
 
     offer: Offer
@@ -64,6 +65,9 @@ class OfferView:
     unavailable: bool = False
     risk_usd_per_replica_hour: float = 0.0
     stuck: int = 0
+    unserving: int = 0
+    paid_usd_per_hour: float | None = None
+    untold: bool = False
 
     @property
     def held(self) -> int:
@@ -141,6 +145,14 @@ class Experience(NamedTuple):
     replica_hours: float = 0.0
 
 
+class Asked(NamedTuple):
+    """What was asked for last of an offer: a purchase on its way that no pool may have told of yet."""
+
+    since_unix: float
+    replicas: int
+    usd_per_replica_hour: float
+
+
 class Headroom(NamedTuple):
     """What a fleet without spill has learnt: the factor on its forecast, its typical demand and recent peak, work per second.
 
@@ -177,6 +189,7 @@ class Memory:
     headroom: Headroom | None = None
     offers: Mapping[str, Experience] = field(default_factory=dict)
     windows: tuple[OpenWindow, ...] = ()
+    asked: Mapping[str, Asked] = field(default_factory=dict)
 
 
 def expiry_seconds(fleet: Fleet) -> float:

@@ -75,7 +75,7 @@ class Observation(Event):
 
 
 class PoolStatus(Event):
-    """What one offer really holds for one fleet. `draining` replicas are in neither `ready` nor `pending`."""
+    """What one offer really holds for one fleet. `draining` and failed replicas are in neither `ready` nor `pending`."""
 
     kind = "pool"
     fleet: Name
@@ -83,6 +83,10 @@ class PoolStatus(Event):
     ready: Count
     pending: Count = Field(0, description="asked for and not yet serving, open purchase intents included")
     draining: Count = 0
+    failed_replicas: Count = Field(0, description="paid for and serving nothing, until they are given back")
+    usd_per_hour: NonNegative | None = Field(
+        None, description="what ready, pending, draining and failed replicas cost per hour now, together; null: not known"
+    )
     unavailable: bool = Field(False, description="the supplier refused lately: no stock, no quota or not reachable")
     unschedulable: Count = Field(0, description="of the pending, those that the scheduler cannot place")
     lead_time_seconds: NonNegative | None = Field(None, description="measured decision-to-serving time of the newest replica")
@@ -260,6 +264,13 @@ class Decision(Event):
         default_factory=dict, description="offers of the policy that cannot serve the fleet, with the reason; they have no target"
     )
     usd_per_hour: NonNegative | None = Field(None, description="what the targets cost per hour, floor included")
+    most_usd_per_replica_hour: dict[Name, NonNegative] = Field(
+        default_factory=dict, description="USD per replica-hour that was reckoned with, of rented offers: nothing dearer is bought on it"
+    )
+    most_usd_per_hour: dict[Name, NonNegative] = Field(
+        default_factory=dict,
+        description="the most that everything held of a rented offer may cost per hour, purchases included; absent: no hourly budget",
+    )
     inputs_sequence: Count | None = Field(None, description="stream sequence of the tick that it answers; null outside NATS")
     summary: str = Field("", description="one sentence for a person")
 

@@ -50,6 +50,8 @@ class Offer:
     `ceiling_usd_per_replica_hour` (and, where that is None too, the offer is not bought from).
     A floor's marginal price is `opportunity_usd_per_replica_hour`: 0 where the pool is sunk.
     `lead_time_seconds` is decision to serving; with `learns_lead_time` it is only the prior, until enough starts were seen.
+    `most_usd_per_replica_hour` and `most_usd_per_hour` (of everything held) bound purchases to what the decision that is followed reckoned
+    with: who applies it sets them, a policy never does.
     `hold_seconds` is the shortest time a replica is kept, from the request on.
     """
 
@@ -73,6 +75,13 @@ class Offer:
     capacity_source: str = ""
     memory_fit: str = ""
     learns_lead_time: bool = False
+    most_usd_per_replica_hour: float | None = None
+    most_usd_per_hour: float | None = None
+
+    @property
+    def has_floating_price(self) -> bool:
+        """Whether what is held already may become dearer, up to the ceiling: spot."""
+        return self.actuator_options.get("purchase") == "spot"
 
     @property
     def has_elastic_nodes(self) -> bool:

@@ -22,7 +22,8 @@ class Line(BaseModel):
 class Frame(Line):
     """What one tick knows. `demand` is the mean offered work per second since the previous frame; null: not known.
 
-    `ready` and `pending` are replicas per offer, an offer left out has none. `prices` are USD per replica-hour.
+    `ready` and `pending` are replicas per offer, an offer left out has none. `prices` are USD per replica-hour. `paid_usd_per_hour` is what
+    all that is held of an offer costs now, machines that failed or drain included; left out: ready and pending at its price.
     """
 
     type: Literal["observation"] = "observation"
@@ -32,6 +33,7 @@ class Frame(Line):
     pending: dict[Name, Count] = Field(default_factory=dict)
     unavailable: tuple[Name, ...] = ()
     prices: dict[Name, NonNegative] = Field(default_factory=dict)
+    paid_usd_per_hour: dict[Name, NonNegative] = Field(default_factory=dict)
     served: Work | None = None
     late: Work | None = None
     spilled: Work | None = None

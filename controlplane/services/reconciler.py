@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -103,6 +104,7 @@ class Reconciler:
             await self._report(
                 decision, target, held, Skipped("it is dearer than when that was decided: nothing is bought before the next decision")
             )
+            await self._quote_again()
             target = held
         with self._span(target, held):
             await self._make(decision, target, held)
@@ -110,13 +112,28 @@ class Reconciler:
     def _is_dearer(self, decision: Decision) -> bool:
         """Return whether the price is above the one that the decision reckoned with: 10 decided on at 2.00 USD/h cost twice that at 4.00.
 
-        Where no price had been told by then, the ceiling or else the policy's price was what counted.
+        The decision says which that was, so a restart in between changes nothing. Where it does not, the price counts that had been told by
+        then, and before any was told the policy's, or else the ceiling.
         """
         if not self._prices:
             return False
-        policy = (self.offer.ceiling_usd_per_replica_hour, self.offer.usd_per_replica_hour)
-        known = [usd for since, usd in self._prices if since <= decision.time][-1:] + [usd for usd in policy if usd is not None]
+        decided = decision.most_usd_per_replica_hour.get(self.offer.name)
+        policy = (decided, self.offer.usd_per_replica_hour, self.offer.ceiling_usd_per_replica_hour)
+        told = [usd for since, usd in self._prices if since <= decision.time][-1:] if decided is None else []
+        known = told + [usd for usd in policy if usd is not None]
         return bool(known) and self._prices[-1][1] > known[0] + ROUNDING_USD
+
+    async def _quote_again(self) -> None:
+        """Tell the price once more: a decision that reckons with a lower one may have it from elsewhere, and would do so for ever."""
+        if self._quote is not None:
+            self._quote = self._quote.model_copy(update={"time": from_unix(self._clock.now())})
+            await self._publish(self._quote)
+
+    def _at_its_price(self, decision: Decision) -> Offer:
+        """Return the offer at its price of now, bound to the price and the money that the decision reckoned with."""
+        name, now = self.offer.name, self._prices[-1][1] if self._prices else self.offer.usd_per_replica_hour
+        most, limit = decision.most_usd_per_replica_hour.get(name), decision.most_usd_per_hour.get(name)
+        return replace(self.offer, usd_per_replica_hour=now, most_usd_per_replica_hour=most, most_usd_per_hour=limit)
 
     def _outdated(self, decision: Decision) -> str:
         """Return why the decision cannot know of all that is here, "" where it can.
@@ -145,7 +162,7 @@ class Reconciler:
     async def _make(self, decision: Decision, target: int, held: int) -> None:
         """Make the offer be the target, and say what came of it."""
         with tracing.span("request", kind="client", offer=self.offer.name) if target != held else tracing.NOTHING as span:
-            result = await self._actuator.apply(self.fleet, self.offer, target)
+            result = await self._actuator.apply(self.fleet, self._at_its_price(decision), target)
             span.note(result=type(result).__name__)
             if isinstance(result, Failed):
                 span.fail("the supplier refused or failed")

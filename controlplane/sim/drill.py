@@ -12,6 +12,7 @@ from actuators.api import Intent, IntentConflict
 from actuators.ledger import Ledger
 from actuators.market import MarketActuator, MarketSettings, part_of
 from controlplane.contracts.errors import SupplierError
+from controlplane.contracts.events import PoolStatus
 from controlplane.contracts.fleet import Budget, Fleet, Guard, Mode, Offer, Slo, Spill, Tier, Unit
 from controlplane.contracts.frame import Frame
 from controlplane.contracts.units import SECONDS_PER_HOUR, from_unix
@@ -21,6 +22,9 @@ from controlplane.sim.cloud_ledger import Configured
 from controlplane.sim.cloud_model import Market
 from controlplane.sim.drill_supplier import ModelSupplier
 from controlplane.sim.router import route
+from controlplane.snapshot import dump_plan, load_plan
+from policies.budget import usd_limits
+from policies.decide import Verdict
 
 # Midnight UTC, so that a drill lies within one day of the budget.
 START_UNIX = 1_699_920_000.0
@@ -30,6 +34,9 @@ SUPPLIERS = ("alpha", "beta", "gamma")
 USD_PER_HOUR = 120.0
 PATIENCE_SECONDS = 2.0
 RESTART_SHARE = 0.02
+# In every fourth seed no supplier remembers a token: asked twice, it sells twice.
+FORGETFUL_EVERY, FORGETFUL_AT = 4, 2
+FORGOTTEN_SECONDS = 1e-3
 ROUNDING_USD = 1e-6
 OWN = Offer("own", Tier.FLOOR, 10.0, 0, 4, 2.0, 180.0)
 RENTED = Offer("rented", Tier.BURST, 10.0, 0, 60, None, 300.0, hold_seconds=0.0, ceiling_usd_per_replica_hour=9.0)
@@ -127,12 +134,18 @@ def faulty_world(dice: random.Random) -> OfferWorld:
     )
 
 
+def is_forgetful(seed: int) -> bool:
+    """Whether the suppliers of a seed forget tokens."""
+    return seed % FORGETFUL_EVERY == FORGETFUL_AT
+
+
 def _well_behaved(world: OfferWorld) -> OfferWorld:
     """Return the same supplier without its faults."""
     return OfferWorld(
         usd_per_replica_hour=world.usd_per_replica_hour,
         lead_time_seconds=world.lead_time_seconds,
         listing_lag_seconds=world.listing_lag_seconds,
+        token_seconds=world.token_seconds,
     )
 
 
@@ -144,8 +157,11 @@ class Drill:
         self._dice = random.Random(f"drill/{seed}")
         self.now_unix = START_UNIX
         self._faults = faults
+        self._remembers = not is_forgetful(seed)
         self.markets = {name: self._market(name, seed) for name in SUPPLIERS}
-        self._suppliers = {name: ModelSupplier(market, lambda: self.now_unix) for name, market in self.markets.items()}
+        self._suppliers = {
+            name: ModelSupplier(market, lambda: self.now_unix, remembers_tokens=self._remembers) for name, market in self.markets.items()
+        }
         self._store = DrillStore()
         self._ledger = DrillLedger()
         self._actuator = self._started()
@@ -153,9 +169,9 @@ class Drill:
         self._state = self._pipeline.start()
         self._peak, self._ramp = self._dice.uniform(80.0, 350.0), self._dice.uniform(10.0, 60.0)
         self._backlog = 0.0
-        self._allowance = 0.0
+        self.allowance = 0.0
         self._quoted: float | None = None
-        self._seen, self._spilled = (0, 0), 0.0
+        self._seen, self._spilled = PoolStatus(time=from_unix(START_UNIX), fleet=FLEET.name, offer=RENTED.name, ready=0), 0.0
         self.result = DrillResult(seed)
 
     def _market(self, name: str, seed: int) -> Market:
@@ -163,7 +179,7 @@ class Drill:
         span = FAULT_TICKS * TICK_SECONDS
         begins = self._dice.uniform(0.0, span)
         outages = ((begins, begins + self._dice.uniform(60.0, 1200.0)),) if self._faults and self._dice.random() < 0.5 else ()
-        world = faulty_world(self._dice)
+        world = faulty_world(self._dice).model_copy(update={} if self._remembers else {"token_seconds": FORGOTTEN_SECONDS})
         world = world if self._faults else _well_behaved(world)
         return Market.open(CloudConfig(offers={sold_as: world}, outages=outages), seed, START_UNIX)
 
@@ -190,23 +206,35 @@ class Drill:
     async def tick(self, tick: int) -> None:
         """Let a tick pass: serve, observe, decide, act; then check."""
         if self._faults and self._dice.random() < RESTART_SHARE:
-            self._actuator = self._started()
-            self.result.restarts += 1
+            self._restart()
         demand = self.demand(tick)
         self._serve(demand)
         self.now_unix += TICK_SECONDS
         frame = await self._frame(demand)
         self._state, verdict = self._pipeline.frame(self._state, frame)
-        self._allowance = verdict.spill_per_second
+        self.allowance = verdict.spill_per_second
         target = verdict.targets[RENTED.name]
         at_most = max(self.held(), target)
-        await self._actuator.apply(FLEET.name, RENTED, target)
+        await self._actuator.apply(FLEET.name, self._bound(verdict), target)
         self.check(tick, at_most)
+
+    def _bound(self, verdict: Verdict) -> Offer:
+        """Return the offer as the reconciler hands it on: at its price, bound to the price and money that the decision reckoned with."""
+        view = self._pipeline.planning.view(self._state.planning, self.now_unix)
+        price = next(seen.usd_per_replica_hour for seen in view.offers if seen.offer is RENTED)
+        limit = usd_limits(verdict.targets, view, self._state.planning.memory)[RENTED.name]
+        return replace(RENTED, usd_per_replica_hour=self._quoted, most_usd_per_replica_hour=price, most_usd_per_hour=limit)
+
+    def _restart(self) -> None:
+        """Start the controller anew: the planner from its snapshot, the actuator from nothing."""
+        self._actuator = self._started()
+        self._state = replace(self._state, planning=load_plan(dump_plan(self._state.planning)))
+        self.result.restarts += 1
 
     def _serve(self, demand: float) -> None:
         ready = sum(one.state(self.now_unix).value == "ready" for market in self.markets.values() for one in market.replicas.values())
         capacity = OWN.capacity_per_second * OWN.max_replicas + RENTED.capacity_per_second * ready
-        served = route(self._backlog, demand, capacity, PATIENCE_SECONDS, self._allowance, TICK_SECONDS, shed=True)
+        served = route(self._backlog, demand, capacity, PATIENCE_SECONDS, self.allowance, TICK_SECONDS, shed=True)
         self._backlog = served.backlog
         self.result.offered += demand * TICK_SECONDS
         self.result.late += served.late
@@ -214,40 +242,40 @@ class Drill:
         self._spilled = served.spilled
 
     async def _frame(self, demand: float) -> Frame:
-        ready, pending, unavailable = 0, 0, True
         try:
-            status = await self._actuator.observe(FLEET.name, RENTED)
+            self._seen = await self._actuator.observe(FLEET.name, RENTED)
             quote = await self._actuator.quote(RENTED)
             self._quoted = quote.usd_per_replica_hour if quote is not None else None
-            ready, pending, unavailable = status.ready, status.pending, status.unavailable
-            self._seen = (ready, pending)
         except SupplierError:
-            ready, pending = self._seen
+            self._seen = self._seen.model_copy(update={"unavailable": True})
         prices = {} if self._quoted is None else {RENTED.name: self._quoted}
         return Frame(
             fleet=FLEET.name,
             time=from_unix(self.now_unix),
             demand=demand,
             backlog=self._backlog,
-            ready={OWN.name: OWN.max_replicas, RENTED.name: ready},
-            pending={RENTED.name: pending},
-            unavailable=(RENTED.name,) if unavailable else (),
+            ready={OWN.name: OWN.max_replicas, RENTED.name: self._seen.ready},
+            pending={RENTED.name: self._seen.pending},
+            unavailable=(RENTED.name,) if self._seen.unavailable else (),
             prices=prices,
+            paid_usd_per_hour={} if self._seen.usd_per_hour is None else {RENTED.name: self._seen.usd_per_hour},
             spilled=self._spilled / TICK_SECONDS,
         )
 
     def check(self, tick: int, at_most: int) -> None:
-        """Check what must hold at every moment: the rent is within the budget, and no purchase took what is held above the target.
+        """Check what must hold at every moment: rent and permitted spill are within the budget, no purchase passes the target.
 
-        A purchase that is doubled, under one token or two and at whichever supplier, is held beyond. What may be spilled beside the rent
-        is only noted: machines that failed are paid until they are given back, and nobody can count them before they have.
+        The rent is what the suppliers bill for everything that is held, machines included that failed, are not listed yet, or are held by
+        a supplier that is silent. Spill is all that is permitted until the next decision, used or not. A purchase that is doubled, under
+        one token or two and at whichever supplier, is held beyond the target and what was held.
         """
         usd = self.usd_per_hour()
-        spill_usd = self._allowance * SECONDS_PER_HOUR * (FLEET.spill.usd_per_unit if FLEET.spill is not None else 0.0)
+        spill_usd = self.allowance * SECONDS_PER_HOUR * (FLEET.spill.usd_per_unit if FLEET.spill is not None else 0.0)
         self.result.most_usd_per_hour = max(self.result.most_usd_per_hour, usd)
         self.result.most_with_spill_usd_per_hour = max(self.result.most_with_spill_usd_per_hour, usd + spill_usd)
-        if usd > USD_PER_HOUR + ROUNDING_USD:
-            self.result.broken.append(f"tick {tick}: {usd:.2f} USD/h rented, {USD_PER_HOUR:.2f} allowed")
+        if usd + spill_usd > USD_PER_HOUR + ROUNDING_USD:
+            paid = f"{usd:.2f} USD/h rented and {spill_usd:.2f} USD/h of spill permitted"
+            self.result.broken.append(f"tick {tick}: {paid}, {USD_PER_HOUR:.2f} allowed")
         if self.held() > at_most:
             self.result.broken.append(f"tick {tick}: {self.held()} held, {at_most} asked for")
 

@@ -25,13 +25,11 @@ REFUSALS: dict[int, type[SupplierError]] = {403: QuotaExceeded, 409: Insufficien
 
 
 class ModelSupplier:
-    """One simulated cloud; `clock` is its unix seconds."""
+    """One simulated cloud; `clock` is its unix seconds. `remembers_tokens` is what it says of itself; its world must be like that."""
 
-    remembers_tokens = True
-
-    def __init__(self, market: Market, clock: Callable[[], float]) -> None:
+    def __init__(self, market: Market, clock: Callable[[], float], *, remembers_tokens: bool = True) -> None:
         """Buy from a market."""
-        self.market, self._clock = market, clock
+        self.market, self._clock, self.remembers_tokens = market, clock, remembers_tokens
 
     def _now(self) -> float:
         now = self._clock()

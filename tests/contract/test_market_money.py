@@ -1,10 +1,11 @@
 """The market's money: unknown outcomes, purchases at the same time, and what is quoted while not everything is known."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from actuators.api import Failed, Intent, IntentConflict
+from actuators.api import Applied, Failed, Intent, IntentConflict, Skipped
 from actuators.market import part_of
 from controlplane.contracts.errors import SupplierUnavailable
 from tests.contract.actuator_rigs import LAG_SECONDS, offer_with
@@ -74,3 +75,60 @@ async def test_without_a_quote_nothing_is_bought_above_the_policys_own_price(tmp
     rivals.offer = offer_with(usd_per_replica_hour=15.0)
     assert isinstance(await rivals.market().apply(FLEET, rivals.offer, 3), Failed)
     assert rivals.held() == {"cheap": 0, "dear": 0}
+
+
+async def test_what_is_held_tells_what_it_costs_with_what_failed_and_what_is_not_listed_yet(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    rivals.change("cheap", start_failure_share=1.0, stock_replicas=2)
+    market = rivals.market()
+    await market.apply(FLEET, rivals.offer, 3)
+    status = await market.observe(FLEET, rivals.offer)
+    assert (status.pending, status.usd_per_hour) == (3, 2 * 20.0 + 30.0)
+    rivals.settle()
+    status = await market.observe(FLEET, rivals.offer)
+    assert (status.ready, status.failed_replicas, status.usd_per_hour) == (1, 2, 2 * 20.0 + 30.0)
+    rivals.wires["cheap"].is_cut = True
+    assert (await market.observe(FLEET, rivals.offer)).usd_per_hour == 2 * 20.0 + 30.0, "a silent supplier may still send a bill"
+
+
+async def test_what_was_lost_is_not_made_up_for_by_what_is_dearer_than_the_decision_has_money_for(tmp_path: Path) -> None:
+    """Three at 20, and money for those: when they are gone, and 30 is the price of now, two are bought."""
+    rivals = Rivals(tmp_path)
+    rivals.change("cheap", interruptions_per_hour=1e6)
+    market = rivals.market()
+    await market.apply(FLEET, rivals.offer, 3)
+    rivals.settle()
+    rivals.change("cheap", stock_replicas=0)
+    await market.observe(FLEET, rivals.offer)
+    await market.quote(rivals.offer)
+    decided = replace(rivals.offer, most_usd_per_replica_hour=40.0, most_usd_per_hour=60.0)
+    await market.apply(FLEET, decided, 3)
+    assert rivals.held() == {"cheap": 0, "dear": 2}
+    result = await market.apply(FLEET, decided, 3)
+    assert isinstance(result, Skipped)
+    assert "60.00 USD/h were decided on" in result.reason
+
+
+async def test_a_restart_does_not_buy_above_the_price_that_was_decided_on(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    rivals.change("cheap", usd_per_replica_hour=25.0)
+    restarted = rivals.market()
+    await restarted.observe(FLEET, rivals.offer)
+    await restarted.quote(rivals.offer)
+    assert isinstance(await restarted.apply(FLEET, replace(rivals.offer, most_usd_per_replica_hour=20.0), 3), Failed)
+    assert rivals.held() == {"cheap": 0, "dear": 0}
+    assert isinstance(await restarted.apply(FLEET, replace(rivals.offer, most_usd_per_replica_hour=25.0), 3), Applied)
+
+
+async def test_what_may_not_have_been_sold_is_not_asked_for_again_at_a_higher_price(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    rivals.change("cheap", error_share=1.0)
+    market = rivals.market()
+    await market.apply(FLEET, rivals.offer, 3)
+    rivals.change("cheap", error_share=0.0, usd_per_replica_hour=25.0)
+    rivals.wall.advance(LAG_SECONDS)
+    await market.apply(FLEET, rivals.offer, 3)
+    assert rivals.held() == {"cheap": 0, "dear": 0}
+    rivals.change("cheap", usd_per_replica_hour=20.0)
+    await market.apply(FLEET, rivals.offer, 3)
+    assert rivals.held() == {"cheap": 3, "dear": 0}

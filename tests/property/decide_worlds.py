@@ -102,6 +102,9 @@ def views(draw: st.DrawFn, fleet: Fleet, now: float = START, **fixed: object) ->
             draw(st.one_of(st.just(offer.usd_per_replica_hour), PRICES)),
             draw(st.one_of(st.none(), st.integers(0, 5))),
             draw(st.sampled_from([False, False, True])),
+            unserving=draw(st.sampled_from([0, 0, 2])),
+            paid_usd_per_hour=draw(st.sampled_from([None, None, 10.0, 300.0])),
+            untold=draw(st.sampled_from([False] * 9 + [True])),
         )
         for offer in fleet.offers
     )

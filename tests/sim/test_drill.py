@@ -28,6 +28,14 @@ def test_the_same_seed_gives_the_same_result() -> None:
     assert drill(3) == drill(3)
 
 
+def test_a_drill_notices_spill_that_is_permitted_beyond_the_budget() -> None:
+    world = Drill(0)
+    world.allowance = 200.0
+    world.check(7, at_most=0)
+    assert len(world.result.broken) == 1
+    assert "0.00 USD/h rented and 240.00 USD/h of spill permitted" in world.result.broken[0]
+
+
 def test_a_drill_notices_a_budget_that_is_passed() -> None:
     world = Drill(0)
     for market in world.markets.values():

@@ -7,7 +7,7 @@ import pytest
 
 from controlplane.contracts.events import Reason
 from controlplane.contracts.fleet import Budget
-from policies.budget import committed_usd
+from policies.budget import committed_usd, usd_limits
 from policies.decide import decide, start_memory
 from policies.view import Cohort, Memory
 from tests.unit.decide_stories import BURST, BURST_USD, DAY, DEARER, HOUR, RESERVED, SPILL_USD, START, flat, fleet_of, view_of
@@ -21,7 +21,7 @@ QUICK = replace(BURST, hold_seconds=0.0)
         (720.0, 100.0, 0, 10, 360.0 / (SPILL_USD * HOUR)),
         (360.0, 100.0, 0, 10, 0.0),
         (359.0, 100.0, 0, 9, 35.0 / (SPILL_USD * HOUR)),
-        (100.0, 100.0, 10, 2, 28.0 / (SPILL_USD * HOUR)),
+        (100.0, 100.0, 10, 2, 0.0),
         (0.0, 100.0, 10, 0, 0.0),
     ],
 )
@@ -101,6 +101,69 @@ def test_a_hold_that_runs_stays_reserved_after_it_is_asked_for() -> None:
     assert (first.targets, second.targets) == ({"burst": 2}, {"burst": 2})
     assert memory.spent_usd_today == pytest.approx(989.2)
     assert committed_usd({"burst": 2}, view_of(fleet, flat(100.0), {"burst": 2}, minute=1), memory) == pytest.approx(10.8)
+
+
+@pytest.mark.parametrize(
+    ("seen", "spill_usd_per_hour"),
+    [
+        ({}, 1000.0 - 10 * 36.0),
+        ({"unserving": 3}, 1000.0 - 13 * 36.0),
+        ({"paid_usd_per_hour": 900.0}, 100.0),
+        ({"paid_usd_per_hour": 1200.0}, 0.0),
+        ({"untold": True}, 0.0),
+    ],
+    ids=["what serves", "what drains or has failed", "as told", "more than all of it", "all that an untold offer may hold"],
+)
+def test_what_is_paid_and_serves_nothing_leaves_less_to_spill(seen: dict[str, Any], spill_usd_per_hour: float) -> None:
+    view = view_of(fleet_of(QUICK, budget=Budget(usd_per_hour=1000.0)), flat(100.0), {"burst": 10})
+    verdict, _ = decide(replace(view, offers=(replace(view.offers[0], **seen),)), start_memory(START))
+    assert verdict.spill_per_second * SPILL_USD * HOUR == pytest.approx(spill_usd_per_hour)
+
+
+def test_what_is_given_back_is_paid_until_it_is_gone() -> None:
+    fleet = fleet_of(QUICK, budget=Budget(usd_per_hour=360.0))
+    verdict, memory = decide(view_of(fleet, flat(50.0), {"burst": 10}), start_memory(START))
+    assert verdict.targets["burst"] < 8
+    assert verdict.spill_per_second == 0.0
+    verdict, _ = decide(view_of(fleet, flat(50.0), dict(verdict.targets), minute=1), memory)
+    assert verdict.spill_per_second * SPILL_USD * HOUR == pytest.approx(360.0 - 36.0 * verdict.targets["burst"])
+
+
+def test_a_cheaper_offer_waits_until_the_dearer_one_that_it_replaces_is_gone() -> None:
+    """Five at 48 take all the money. Replicas at 36 are bought beside what is held, never in place of what is only meant to go."""
+    fleet = fleet_of(QUICK, replace(DEARER, hold_seconds=0.0), budget=Budget(usd_per_hour=5 * 48.0), spill=None)
+    first, memory = decide(view_of(fleet, flat(50.0), {"dearer": 5}), start_memory(START))
+    assert first.targets["burst"] == 0
+    _, memory = decide(view_of(fleet, flat(50.0), {"dearer": 3}, minute=1), memory)
+    assert memory.targets["burst"] == 2
+
+
+def test_a_purchase_on_its_way_counts_until_a_pool_can_have_told_of_it() -> None:
+    """Ten are asked for, then nobody needs them: for half a minute they may still come. After a refusal they do not."""
+    fleet = fleet_of(QUICK, budget=Budget(usd_per_hour=360.0))
+    asked, memory = decide(view_of(fleet, flat(100.0)), start_memory(START))
+    assert (asked.targets["burst"], asked.spill_per_second) == (10, 0.0)
+    for seconds, refused, usd in ((15.0, (), 0.0), (15.0, ("burst",), 360.0), (30.0, (), 360.0)):
+        view = view_of(fleet, flat(0.0), minute=seconds / 60.0, unavailable=refused, demand_per_second=100.0)
+        verdict, _ = decide(view, memory)
+        assert verdict.spill_per_second * SPILL_USD * HOUR == pytest.approx(usd), (seconds, refused)
+
+
+@pytest.mark.parametrize(("purchase", "usd"), [("onDemand", 1000.0 - 360.0), ("spot", 1000.0 - 600.0)])
+def test_a_spot_price_may_rise_to_its_ceiling_before_the_next_decision(purchase: str, usd: float) -> None:
+    offer = replace(QUICK, ceiling_usd_per_replica_hour=60.0, actuator_options={"purchase": purchase})
+    verdict, _ = decide(view_of(fleet_of(offer, budget=Budget(usd_per_hour=1000.0)), flat(100.0), {"burst": 10}), start_memory(START))
+    assert verdict.targets["burst"] == 10
+    assert verdict.spill_per_second * SPILL_USD * HOUR == pytest.approx(usd)
+
+
+def test_cheap_machines_are_kept_when_the_next_one_would_be_dear() -> None:
+    """Ten held at 36 and 90 for the next: the money that they cost is what counts, and nothing is bought beside them."""
+    view = view_of(fleet_of(QUICK, budget=Budget(usd_per_hour=400.0)), flat(120.0), {"burst": 10}, prices={"burst": 90.0})
+    view = replace(view, offers=(replace(view.offers[0], paid_usd_per_hour=360.0),))
+    verdict, memory = decide(view, start_memory(START))
+    assert verdict.targets["burst"] == 10
+    assert usd_limits(verdict.targets, view, memory) == {"burst": 360.0}
 
 
 def test_a_new_day_starts_at_midnight_utc_and_pays_from_there() -> None:

@@ -37,12 +37,28 @@ class Scene:
         self.rig.advance(seconds)
         await self.clock.advance(seconds)
 
-    async def told(self, target: int, mode: Mode = Mode.ACT, age_seconds: float = 0.0, reasons: tuple[Reason, ...] = ()) -> list[Event]:
-        """Return what is said when a decision of this age is followed."""
-        at = from_unix(self.clock.now() - age_seconds)
-        expires, targets = at + timedelta(seconds=EXPIRY_SECONDS), {self.rig.offer.name: target}
-        self.reconciler.follow(Decision(time=at, fleet=FLEET, mode=mode, expires=expires, targets=targets, reasons=reasons))
+    async def told(
+        self,
+        target: int,
+        mode: Mode = Mode.ACT,
+        age_seconds: float = 0.0,
+        reasons: tuple[Reason, ...] = (),
+        price: float | None = None,
+        usd_limit: float | None = None,
+    ) -> list[Event]:
+        """Return what is said when a decision of this age is followed; `price` and `usd_limit` are what it reckoned with."""
+        at, name = from_unix(self.clock.now() - age_seconds), self.rig.offer.name
+        expires, targets = at + timedelta(seconds=EXPIRY_SECONDS), {name: target}
+        money = {
+            "most_usd_per_replica_hour": {} if price is None else {name: price},
+            "most_usd_per_hour": {} if usd_limit is None else {name: usd_limit},
+        }
+        self.reconciler.follow(Decision(time=at, fleet=FLEET, mode=mode, expires=expires, targets=targets, reasons=reasons, **money))
         return await self.reconciled()
+
+    def restart(self) -> None:
+        """Let a new process take over."""
+        self.reconciler = Reconciler(FLEET, self.rig.offer, self.rig.actuator(), self.clock, self._hear)
 
     async def reconciled(self) -> list[Event]:
         self.said.clear()
@@ -133,6 +149,30 @@ async def test_what_is_dearer_now_may_still_be_given_back_and_what_is_cheaper_be
     rig.change_world(usd_per_replica_hour=30.0)
     assert outcomes(await scene.told(2, age_seconds=4.0)) == [Outcome.APPLIED]
     assert rig.held() == {"pending": 2}
+
+
+async def test_a_restart_does_not_forget_which_price_was_decided_on(scene: Scene) -> None:
+    rig = scene.rig
+    assert isinstance(rig, SimulatedRig)
+    rig.change_world(usd_per_replica_hour=40.0)
+    scene.restart()
+    said = await scene.told(3, age_seconds=5.0, price=20.0)
+    assert outcomes(said) == [Outcome.SKIPPED]
+    assert rig.purchases() == 0
+    assert [event.usd_per_replica_hour for event in said if isinstance(event, Quote)] == [40.0, 40.0], "the planner reckons with less"
+    assert outcomes(await scene.told(3, price=40.0)) == [Outcome.APPLIED]
+
+
+async def test_what_is_held_and_what_is_bought_cost_no_more_together_than_was_decided_on(scene: Scene) -> None:
+    rig = scene.rig
+    assert isinstance(rig, SimulatedRig)
+    rig.change_world(usd_per_replica_hour=40.0)
+    await scene.told(2)
+    await scene.after(LAG_SECONDS + 1.0)
+    assert outcomes(await scene.told(5, price=40.0, usd_limit=150.0)) == [Outcome.APPLIED]
+    assert rig.held() == {"pending": 3}
+    await scene.after(LAG_SECONDS + 1.0)
+    assert outcomes(await scene.told(5, price=40.0, usd_limit=150.0)) == [Outcome.SKIPPED]
 
 
 class Unpriced(TimeLimited):
