@@ -26,9 +26,13 @@ from controlplane.contracts.errors import SupplierUnavailable
 
 FIELD_MANAGER = "tidegate"
 TIMEOUT_SECONDS = 10.0
+# Bookmarks come about every minute, also of a kind of which nothing changes: a watch that says nothing for longer may be dead.
+SILENT_SECONDS = 90.0
 # Together with the time-outs this stays below the time that one attempt of the actuator has.
 PATIENCE_SECONDS = 8.0
 FIRST_PAUSE_SECONDS = 0.2
+# A server that has not been heard of for longer may hang, and do what it is asked when it wakes up, however much later that is.
+HEARD_SECONDS = 1.0
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 # The first event of a watch that the server took; the others are the server's own.
@@ -82,16 +86,27 @@ class ApiServer:
     """A connection to one cluster, signed in on first use. `calls` counts requests by verb and resource.
 
     `context` None is the pod's own cluster, outside a pod the kubeconfig's current context. `patience_seconds` is how long one question
-    may be asked again while the server is busy.
+    may be asked again while the server is busy, `timeout_seconds` how long one answer may take, `silent_seconds` how long a watch is
+    believed to be alive that says nothing.
     """
 
-    def __init__(self, context: str | None = None, kubeconfig: Path | None = None, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        context: str | None = None,
+        kubeconfig: Path | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        silent_seconds: float = SILENT_SECONDS,
+    ) -> None:
         self._context, self._kubeconfig, self._patience_seconds = context, kubeconfig, patience_seconds
+        self._timeout_seconds, self._silent_seconds = timeout_seconds, silent_seconds
         self._signed: _SignedIn | None = None
         self._signing_in, self._discovering = asyncio.Lock(), asyncio.Lock()
         self._resources: dict[tuple[str, str], Resource] = {}
         self._version: tuple[int, int] | None = None
         self._not_before = 0.0
+        self._heard = float("-inf")
         self.calls: Counter[tuple[str, str]] = Counter()
 
     async def get(self, resource: Resource, namespace: str = "", name: str = "", subresource: str = "", **query: str) -> Json:
@@ -102,6 +117,10 @@ class ApiServer:
     async def patch(self, resource: Resource, target: tuple[str, str, str], body: Json, content: str, **query: str) -> Json:
         """Change one object (namespace, name, subresource) as field manager `tidegate`."""
         return await self._asked("patch", "PATCH", resource, target, {"fieldManager": FIELD_MANAGER, **query}, body, content)
+
+    def is_awake(self) -> bool:
+        """Return whether the server was heard of a moment ago, by an answer or by a watch."""
+        return time.monotonic() - self._heard <= HEARD_SECONDS
 
     async def create(self, resource: Resource, namespace: str, body: Json) -> Json:
         """Create an object."""
@@ -134,18 +153,21 @@ class ApiServer:
             return self._version
 
     async def watch(self, resource: Resource, namespace: str, since: str, seconds: int) -> AsyncIterator[Json]:
-        """Yield `OPENED`, and watch events from a resource version on, until the server ends it; Gone where it is too old."""
+        """Yield `OPENED`, and watch events from a resource version on, until the server ends it or falls silent; Gone where it is too old.
+
+        What fell silent is asked for anew, which shows at once whether the server is there: a connection may be dead without saying so.
+        """
         query = {"watch": "1", "resourceVersion": since, "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
         request = Request("watch", resource.name, namespace)
         self.calls[request.verb, request.resource] += 1
-        # The server ends it in time; a connection that is dead without saying so is given up a little later.
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_SECONDS, sock_read=seconds + TIMEOUT_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout_seconds, sock_read=self._silent_seconds)
         try:
             async with self._answering("GET", resource.url(namespace) + "?" + urlencode(query), None, "", timeout) as answer:
                 if answer.status != 200:
                     raise error_of(request, answer.status, await answer.read(), answer.headers.get("Retry-After"))
                 yield {"type": OPENED}
-                async for line in answer.content:
+                while line := await _line(answer.content):
+                    self._heard = time.monotonic()
                     yield _event(request, line)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise Busy(f"{request}: {_text(error)}") from error
@@ -197,7 +219,7 @@ class ApiServer:
     async def _once(self, request: Request, method: str, url: str, body: Json | None, content: str) -> Json:
         self.calls[request.verb, request.resource] += 1
         try:
-            async with self._answering(method, url, body, content, aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)) as answer:
+            async with self._answering(method, url, body, content, aiohttp.ClientTimeout(total=self._timeout_seconds)) as answer:
                 text = await answer.read()
                 if answer.status >= 300:
                     raise error_of(request, answer.status, text, answer.headers.get("Retry-After"))
@@ -220,7 +242,9 @@ class ApiServer:
             headers = {"Accept": "application/json", "User-Agent": FIELD_MANAGER, **({"Content-Type": content} if body is not None else {})}
             await signed.client.update_params_for_auth(headers, [], ["BearerToken"], url, method, body)
             where = signed.client.configuration.host + url
-            answer = await signed.client.rest_client.request(method, where, headers, body, _request_timeout=timeout)
+            async with asyncio.timeout(self._timeout_seconds):
+                answer = await signed.client.rest_client.request(method, where, headers, body, _request_timeout=timeout)
+            self._heard = time.monotonic()
             async with answer.response as response:
                 if response.status == 401 and self._signed is signed:
                     self._signed = None
@@ -253,6 +277,15 @@ class ApiServer:
                 return
         where = str(self._kubeconfig) if self._kubeconfig is not None else None
         await config.load_kube_config(config_file=where, context=self._context, client_configuration=settings, persist_config=False)
+
+
+async def _line(stream: Any) -> bytes:
+    """Return the next line of a watch, empty at its end and where it has fallen silent."""
+    try:
+        line: bytes = await stream.readline()
+    except TimeoutError:
+        return b""
+    return line
 
 
 def _event(request: Request, line: bytes) -> Json:

@@ -12,7 +12,16 @@ from typing import Any
 
 import structlog
 
-from actuators.kubernetes.api_server import NODES, PATIENCE_SECONDS, PODS, ApiServer, Json, Resource
+from actuators.kubernetes.api_server import (
+    NODES,
+    PATIENCE_SECONDS,
+    PODS,
+    SILENT_SECONDS,
+    TIMEOUT_SECONDS,
+    ApiServer,
+    Json,
+    Resource,
+)
 from actuators.kubernetes.claims import Claims
 from actuators.kubernetes.disruption import Asked, Budget, parse_budget
 from actuators.kubernetes.errors import Forbidden, NotFound
@@ -31,7 +40,8 @@ log = structlog.get_logger(__name__)
 class Cluster:
     """Make it in a running loop; `close` ends its watches. `blind_seconds`: how long without the server before that is said.
 
-    `denied_seconds` is how long it does without what it may not see, or sees by namespace only, before it asks again.
+    `denied_seconds` is how long it does without what it may not see, or sees by namespace only, before it asks again; patience, time-out
+    and silence are the API server's.
     """
 
     def __init__(
@@ -41,9 +51,11 @@ class Cluster:
         *,
         blind_seconds: float = BLIND_SECONDS,
         patience_seconds: float = PATIENCE_SECONDS,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        silent_seconds: float = SILENT_SECONDS,
         denied_seconds: float = DENIED_SECONDS,
     ) -> None:
-        self.server = ApiServer(context, kubeconfig, patience_seconds)
+        self.server = ApiServer(context, kubeconfig, patience_seconds, timeout_seconds=timeout_seconds, silent_seconds=silent_seconds)
         self._blind_seconds, self._denied_seconds = blind_seconds, denied_seconds
         self._mirrors: dict[tuple[Resource, str], Mirror[Any]] = {}
         # When a kind was last refused in the whole cluster, and when altogether.

@@ -56,7 +56,12 @@ class Scaling:
         return Written(last.replicas[0], last.before, last.count, last.state == WRITTEN, last.opened_unix, self._owners)
 
     async def write(self, resource: Resource, workload: Workload, replicas: int, now_unix: float) -> None:
-        """Set the number; Conflict where the object is no longer the one that was read. Recorded before it is asked, and after."""
+        """Set the number; Conflict where the object is no longer the one that was read. Recorded before it is asked, and after.
+
+        A server that hangs is found by reading: a number that it was sent would be written when it wakes up, after newer decisions.
+        """
+        if not self._server.is_awake():
+            await self._server.get(resource, workload.namespace, workload.name, "scale")
         before = self._replicas
         last = self._intent
         number, revision = (last.number + 1, last.revision) if last is not None else (1, 0)

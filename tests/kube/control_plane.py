@@ -100,6 +100,10 @@ class ControlPlane:
         """End the API server; the data stays."""
         self._stop("kube-apiserver", how)
 
+    def hang_api(self, is_hung: bool) -> None:
+        """Let the API server keep its connections and answer nothing any more, or go on."""
+        self._processes["kube-apiserver"].send_signal(signal.SIGSTOP if is_hung else signal.SIGCONT)
+
     def __enter__(self) -> "ControlPlane":
         try:
             self._start(

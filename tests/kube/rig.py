@@ -8,7 +8,6 @@ from pathlib import Path
 from actuators.api import Actuator
 from actuators.kubernetes.actuator import KubernetesActuator
 from actuators.kubernetes.cluster import Cluster
-from actuators.kubernetes.mirror import BLIND_SECONDS
 from controlplane.contracts.fleet import Offer
 from tests.fakes import MemoryIntentStore
 from tests.kube.control_plane import ControlPlane
@@ -43,9 +42,10 @@ class KubernetesRig:
         self._clusters: list[Cluster] = []
         self._asked = 0
 
-    def actuator(self, blind_seconds: float = BLIND_SECONDS) -> Actuator:
+    def actuator(self, **seconds: float) -> Actuator:
+        """Return an actuator with a cluster of its own; `seconds` are its waits, such as `blind_seconds`."""
         config = self.plane.kubeconfig(server=self.proxy.url)
-        self._clusters.append(Cluster(kubeconfig=config, blind_seconds=blind_seconds, patience_seconds=0.5))
+        self._clusters.append(Cluster(kubeconfig=config, **{"patience_seconds": 0.5, **seconds}))
         return KubernetesActuator(self._clusters[-1], self.store)
 
     @property

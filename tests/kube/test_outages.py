@@ -1,20 +1,11 @@
 """An API server that refuses, throttles, loses replies, crashes, is gone for long: no wrong number, no lost decision, and it recovers."""
 
 import asyncio
-import time
-from datetime import timedelta
 
 import pytest
 
 from actuators.api import Applied, Failed, Skipped
-from actuators.kubernetes.actuator import KubernetesActuator
-from actuators.kubernetes.cluster import Cluster
-from controlplane.clocks import SystemClock, VirtualClock
 from controlplane.contracts.errors import SupplierError
-from controlplane.contracts.events import Actuation, Decision, Event, Outcome, PoolStatus
-from controlplane.contracts.fleet import Mode
-from controlplane.contracts.units import from_unix
-from controlplane.services.reconciler import Reconciler
 from tests.kube.conftest import FLEET, Scene, eventually
 from tests.kube.proxy import Fault
 
@@ -125,109 +116,3 @@ async def test_a_server_that_restarts_is_found_again_and_the_decision_is_made_so
 
     assert await eventually(again, lambda asked: asked == 5) == 5
     assert (await scene.ready(5)).ready == 5
-
-
-async def test_through_ten_minutes_of_outage_nothing_is_forgotten_and_the_last_decision_wins_after_it(scene: Scene) -> None:
-    said: list[Event] = []
-
-    async def hear(event: Event) -> None:
-        said.append(event)
-
-    clock = VirtualClock(time.time())
-    scene.subject = scene.actuator(blind_seconds=0.5)
-    reconciler = Reconciler(FLEET, scene.offer, scene.subject, clock, hear)
-
-    async def decided(target: int) -> None:
-        now = from_unix(clock.now())
-        expires = now + timedelta(seconds=60)
-        reconciler.follow(Decision(time=now, fleet=FLEET, mode=Mode.ACT, expires=expires, targets={scene.offer.name: target}))
-        await reconciler.reconcile()
-
-    await scene.ready(2)
-    await decided(2)
-    scene.cut(True)
-    await asyncio.sleep(1.0)
-    for tick in range(40):
-        await decided(3 + tick % 3)
-        await clock.advance(15.0)
-    blind = [event for event in said if isinstance(event, PoolStatus) and event.unavailable]
-    assert 1 <= len(blind) <= 4, "said at once, and then every five minutes"
-    assert {(status.ready, status.pending) for status in blind} == {(2, 0)}, "what was there is not forgotten"
-    await clock.advance(60.0)
-    scene.cut(False)
-
-    async def seen_again() -> bool:
-        said.clear()
-        await reconciler.reconcile()
-        return any(isinstance(event, PoolStatus) and not event.unavailable for event in said)
-
-    assert await eventually(seen_again, bool)
-    assert scene.asked() == 2, "the last decision has expired: neither more nor less on its account"
-    await decided(5)
-    assert scene.asked() == 5
-
-
-async def test_what_is_not_allowed_is_said_by_verb_and_resource(scene: Scene) -> None:
-    cluster = Cluster(kubeconfig=scene.plane.kubeconfig("stranger"), patience_seconds=0.5)
-    stranger = KubernetesActuator(cluster, scene.store)
-    try:
-        with pytest.raises(SupplierError, match=r"not allowed to list deployments\.apps") as error:
-            await stranger.observe(FLEET, scene.offer)
-        assert not error.value.retryable
-        result = await stranger.apply(FLEET, scene.offer, 3)
-        assert isinstance(result, Failed)
-        assert 'User "stranger" cannot list resource "deployments"' in result.error
-    finally:
-        await cluster.close()
-    assert scene.asked() == 0
-
-
-async def test_what_is_not_allowed_is_published_where_a_person_looks(scene: Scene) -> None:
-    cluster = Cluster(kubeconfig=scene.plane.kubeconfig("stranger"), patience_seconds=0.5)
-    said: list[Event] = []
-
-    async def hear(event: Event) -> None:
-        said.append(event)
-
-    clock = SystemClock()
-    reconciler = Reconciler(FLEET, scene.offer, KubernetesActuator(cluster, scene.store), clock, hear)
-    now = from_unix(clock.now())
-    targets = {scene.offer.name: 3}
-    reconciler.follow(Decision(time=now, fleet=FLEET, mode=Mode.ACT, expires=now + timedelta(seconds=60), targets=targets))
-    try:
-        await reconciler.reconcile()
-        await reconciler.reconcile()
-    finally:
-        await cluster.close()
-    assert [type(event) for event in said] == [Actuation], "once, and not that the pool is empty"
-    assert isinstance(said[0], Actuation)
-    assert (said[0].outcome, said[0].retryable) == (Outcome.FAILED, False)
-    assert "not allowed to list deployments.apps" in said[0].error
-
-
-async def test_a_right_to_look_alone_is_said_when_it_comes_to_writing(scene: Scene) -> None:
-    rules = [
-        {"apiGroups": ["apps"], "resources": ["deployments", "deployments/scale"], "verbs": ["get", "list", "watch"]},
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
-    ]
-    bind(scene, "tidegate", rules)
-    cluster = Cluster(kubeconfig=scene.plane.kubeconfig("tidegate"), patience_seconds=0.5)
-    actuator = KubernetesActuator(cluster, scene.store)
-    try:
-        status = await actuator.observe(FLEET, scene.offer)
-        assert (status.ready, status.unavailable) == (0, False)
-        result = await actuator.apply(FLEET, scene.offer, 3)
-        assert isinstance(result, Failed)
-        assert not result.retryable
-        assert f"not allowed to patch deployments.apps/scale {scene.namespace}/r1" in result.error
-    finally:
-        await cluster.close()
-
-
-def bind(scene: Scene, user: str, rules: list[dict[str, list[str]]]) -> None:
-    """Let a user do what the rules say, in the scene's namespace only."""
-    access = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{scene.namespace}"
-    scene.plane.call("POST", f"{access}/roles", {"metadata": {"name": user}, "rules": rules})
-    subject = {"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
-    role = {"kind": "Role", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
-    scene.plane.call("POST", f"{access}/rolebindings", {"metadata": {"name": user}, "subjects": [subject], "roleRef": role})
