@@ -24,7 +24,7 @@ from actuators.kubernetes.claims import Claim
 from actuators.kubernetes.cluster import Cluster
 from actuators.kubernetes.disruption import allowed
 from actuators.kubernetes.drain import Drain
-from actuators.kubernetes.errors import Conflict, NotFound, Refused, SignedOut
+from actuators.kubernetes.errors import Conflict, Forbidden, NotFound, Refused, SignedOut
 from actuators.kubernetes.in_flight import with_in_flight
 from actuators.kubernetes.mirror import Mirror
 from actuators.kubernetes.nodes import ALL, Demand, Inventory
@@ -41,6 +41,8 @@ from controlplane.contracts.events import PoolStatus, Quote
 from controlplane.contracts.fleet import Offer
 
 TRIES = 5
+# For so long nobody counts on more from where a write was denied; then it is asked for again, as somebody may have bound the role.
+DENIED_SECONDS = 120.0
 # A tug-of-war is not won by pulling more often.
 CONTEST_SECONDS = {"warn": 30.0, "takeOver": 5.0}
 
@@ -54,6 +56,8 @@ class KubernetesActuator:
         self._cluster, self._store, self._clock = cluster, store, clock
         self._scalings: dict[tuple[str, str], Scaling] = {}
         self._contested_unix: dict[tuple[str, str], float] = {}
+        # What role-based access control did not let us write, and when.
+        self._denied: dict[tuple[str, str], tuple[str, float]] = {}
         self._wakes: dict[tuple[str, str], Callable[[], None]] = {}
         self._heard: set[Mirror[Any]] = set()
         self._drain = Drain(cluster.server, clock)
@@ -70,7 +74,10 @@ class KubernetesActuator:
         full = sight.pool is not None and sight.pool.room <= 0 and sight.asked < offer.max_replicas
         if sight.pool is not None and (full or sight.counted.unschedulable):
             notes.append(f"pool: {sight.pool}")
-        return pool_status(fleet, offer, sight.counted, self._clock(), notes=notes, unavailable=yields or full)
+        denied, at = self._denied.get((fleet, offer.name), ("", 0.0))
+        is_denied = bool(denied) and self._clock() - at < DENIED_SECONDS
+        notes[:0] = [denied] if is_denied else []
+        return pool_status(fleet, offer, sight.counted, self._clock(), notes=notes, unavailable=yields or full or is_denied)
 
     async def apply(self, fleet: str, offer: Offer, target: int) -> Result:
         """Make the number be the target, as far as pool, budgets and others allow."""
@@ -82,6 +89,9 @@ class KubernetesActuator:
                     last = conflict
                     await self._read_again(fleet, offer)
             return failed(last)
+        except Forbidden as error:
+            self._denied[fleet, offer.name] = (str(error), self._clock())
+            return Failed(str(error), retryable=False, unavailable=True)
         except IntentConflict:
             return Skipped("somebody else is scaling for this offer: observe again")
         except SupplierError as error:
@@ -180,6 +190,7 @@ class KubernetesActuator:
         return allowed(budgets.find(namespace), ready, known, self._cluster.numbers(namespace))
 
     async def _write(self, fleet: str, offer: Offer, sight: Sight, wanted: int, reason: str) -> Applied:
+        self._denied.pop((fleet, offer.name), None)
         await self._claimed(sight, wanted, self._scaling(fleet, offer).write(sight.resource, sight.workload, wanted, self._clock()))
         if sight.contested:
             self._contested_unix[fleet, offer.name] = self._clock()
