@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from actuators.holdings import HoldingState, Listing
+from actuators.api import Intent
+from actuators.holdings import Holding, HoldingState, Listing
 from controlplane.contracts.units import SECONDS_PER_HOUR
 
 DAYS_KEPT = 62
@@ -58,6 +59,24 @@ class Ledger:
         day = datetime.fromtimestamp(now, UTC).date().isoformat()
         by_day = {**self.usd_by_day, day: self.usd_by_day.get(day, 0.0) + usd}
         return Ledger(leases, dict(sorted(by_day.items())[-DAYS_KEPT:]))
+
+    def listing(self, now_unix: float, intent: Intent) -> Listing:
+        """Return the open leases as a listing, all of them pending; those since an intent was opened are of its purchase."""
+        return Listing(
+            now_unix,
+            tuple(
+                Holding(
+                    id=name,
+                    lot=name,
+                    token=intent.token if lease.since_unix >= intent.opened_unix else "",
+                    state=HoldingState.PENDING,
+                    requested_unix=lease.since_unix,
+                    held_until_unix=lease.held_until_unix,
+                    usd_per_hour=lease.usd_per_hour,
+                )
+                for name, lease in self.leases.items()
+            ),
+        )
 
     def dump(self) -> str:
         """Return it as JSON."""

@@ -15,7 +15,7 @@ from hashlib import blake2b
 
 from actuators.api import Applied, Failed, IntentStore, Result, Skipped
 from actuators.holdings import HoldingState, Owned, Supplier
-from actuators.intents import ROUNDING_USD, IntentState, affordable
+from actuators.intents import ROUNDING_USD, affordable
 from actuators.ledger import Ledger, LedgerStore
 from actuators.market_health import Health
 from actuators.market_listing import Watched
@@ -71,8 +71,8 @@ class MarketActuator:
         if not any(shop.answers for shop in self._shops):
             raise SupplierUnavailable("; ".join(f"{shop.name}: {shop.health.reason}" for shop in self._shops))
         for shop in self._shops:
-            if shop.status is None and await self._may_hold(shop, fleet, offer):
-                raise SupplierUnavailable(f"{shop.name} was bought from before, does not answer, and nobody knows what it holds")
+            if shop.supplier.last is None:
+                await self._remember(shop, fleet, offer, now)
         self._has_looked = True
         seen = [shop.status for shop in self._shops if shop.status is not None]
         newest = max((one for one in seen if one.lead_time_seconds is not None), key=lambda one: one.time, default=None)
@@ -96,17 +96,16 @@ class MarketActuator:
         paid = [shop.usd_per_hour(self._reckoned_usd(shop, offer)) for shop in self._shops]
         return None if None in paid else sum(usd or 0.0 for usd in paid)
 
-    async def _may_hold(self, shop: Shop, fleet: str, offer: Offer) -> bool:
-        """Return whether a supplier that was not heard since our start may hold something: a purchase is open, or a lease in its ledger.
+    async def _remember(self, shop: Shop, fleet: str, offer: Offer, now: float) -> None:
+        """Take the ledger's word for what a supplier holds that was not heard since our start, as pending: it may serve, and is paid.
 
-        A purchase that was seen does not say what became of it since; where no ledger is kept, it may still be held.
+        Where no ledger is kept, a purchase that was seen does not say what became of it since: SupplierUnavailable.
         """
         if shop.intent is None:
-            return False
-        if self._ledger is None or shop.intent.state in (IntentState.OPEN, IntentState.BOUGHT):
-            return True
-        text = await self._ledger.read(fleet, part_of(offer, shop.name).name)
-        return text is None or bool(Ledger.load(text).leases)
+            return
+        if self._ledger is None:
+            raise SupplierUnavailable(f"{shop.name} was bought from before, does not answer, and nobody knows what it holds")
+        shop.supplier.last = Ledger.load(await self._ledger.read(fleet, part_of(offer, shop.name).name)).listing(now, shop.intent)
 
     async def _look(self, shop: Shop, fleet: str, offer: Offer, now: float) -> None:
         """Observe one supplier; where it is silent, what was last seen of it goes on to count."""
@@ -142,7 +141,7 @@ class MarketActuator:
                 shop.stuck = shop.failed
                 continue
             less = min(max(surplus, 0), shop.held)
-            result = await shop.actuator.apply(fleet, self._part(shop, offer), shop.held - less)
+            result = await shop.actuator.tend(fleet, self._part(shop, offer), shop.held - less)
             results.append((shop.name, result))
             surplus -= -result.change if isinstance(result, Applied) and surplus > 0 else 0
             shop.stuck = shop.failed if isinstance(result, Failed) else 0

@@ -72,21 +72,32 @@ class PurchasingActuator:
 
     async def apply(self, fleet: str, offer: Offer, target: int) -> Result:
         """Make ready + pending be the target, one step of it at a time; what it cannot do yet it does when called again."""
+        return await self._attempt(fleet, offer, target, may_buy=True)
+
+    async def tend(self, fleet: str, offer: Offer, target: int) -> Result:
+        """Do the same, but buy nothing new, not even in place of a purchase that is given up meanwhile: for who buys elsewhere too."""
+        return await self._attempt(fleet, offer, target, may_buy=False)
+
+    async def _attempt(self, fleet: str, offer: Offer, target: int, *, may_buy: bool) -> Result:
         try:
-            return await self._apply(fleet, offer, target)
+            return await self._apply(fleet, offer, target, may_buy)
         except IntentConflict:
             return Failed("somebody else is buying for this offer: observe again", retryable=True)
         except SupplierError as error:
             return failed(error)
 
-    async def _apply(self, fleet: str, offer: Offer, target: int) -> Result:
+    async def _apply(self, fleet: str, offer: Offer, target: int, may_buy: bool) -> Result:
         intent = await self._purchases.latest(fleet, offer)
         listing = await self._supplier.listing(fleet, offer)
+        if unseen(intent, {}):
+            # Once its intent is closed, only the ledger remembers a purchase for a restart while its supplier is silent.
+            await self._books.note(fleet, offer.name, listing, offer.hold_seconds, offer.usd_per_replica_hour)
         intent = await self._settled(intent, offer, listing)
         # Only now, as a replica that went back before it was seen would be waited for.
         failures = [holding for holding in listing.holdings if holding.state is HoldingState.FAILED]
         went, error = await self._release(fleet, offer, failures)
-        result = await self._make(fleet, offer, target, len(failures) - went, listing, intent)
+        most = target if may_buy else min(target, listing.counted + unseen(intent, listing.seen))
+        result = await self._make(fleet, offer, most, len(failures) - went, listing, intent)
         if error is None:
             return result
         if isinstance(result, Applied):

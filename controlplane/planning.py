@@ -56,6 +56,7 @@ class Pool:
     stuck: tuple[Cohort, ...] = ()
     unserving: int = 0
     usd_per_hour: float | None = None
+    told_unix: float = float("inf")
 
     def stuck_replicas(self, since_unix: float = float("-inf")) -> int:
         """Return how many have been stuck since no earlier than `since_unix`."""
@@ -187,7 +188,7 @@ class Planning:
         known = state.pools.get(seen.offer, NOTHING_HELD).stuck
         if (stuck or known) and (offer := self.fleet.offer_by_name.get(seen.offer)) is not None:
             known = age_cohorts(known, stuck, now, max(self._lead_time_seconds(state, offer, now), 1.0))
-        pool = Pool(seen.ready, seen.pending, seen.unavailable, known, seen.draining + seen.failed_replicas, seen.usd_per_hour)
+        pool = Pool(seen.ready, seen.pending, seen.unavailable, known, seen.draining + seen.failed_replicas, seen.usd_per_hour, now)
         state = replace(state, pools={**state.pools, seen.offer: pool})
         return self.see_starts(state, {seen.offer: pool}, now, seen.lead_time_seconds)
 
@@ -268,6 +269,7 @@ class Planning:
             stuck=0 if shadow else stuck,
             unserving=0 if shadow else pool.unserving,
             paid_usd_per_hour=None if shadow else pool.usd_per_hour,
+            told_unix=pool.told_unix,
             # An actuator acts on it, and has not told yet: it may hold something all the same.
             untold=offer.name not in state.pools and offer.actuator != "none" and self.fleet.guard.mode is Mode.ACT,
         )

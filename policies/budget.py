@@ -62,9 +62,10 @@ def paid_usd_per_hour(seen: OfferView, price: Price = price_of) -> float:
 def _in_flight(seen: OfferView, view: View, memory: Memory) -> Asked | None:
     """Return the purchase that may be on its way without the pool telling of it: after a refusal there is none."""
     asked = memory.asked.get(seen.offer.name)
-    if asked is None or seen.unavailable or asked.replicas <= seen.held or view.now_unix - asked.since_unix >= IN_FLIGHT_SECONDS:
+    if asked is None or asked.replicas <= seen.held:
         return None
-    return asked
+    told_after = min(seen.told_unix, view.now_unix) - asked.since_unix
+    return None if told_after >= IN_FLIGHT_SECONDS or (seen.unavailable and told_after > 0.0) else asked
 
 
 def charged_usd_per_hour(seen: OfferView, target: int, view: View, memory: Memory, price: Price = price_of) -> float:

@@ -54,7 +54,8 @@ class OfferView:
     `stock` is how many more replicas can be had, None where nobody says. `risk_usd_per_replica_hour` is what losing replicas of it costs
     on average; it bears on the choice between offers, never on budgets. `stuck` are asked
     for and cannot be placed: neither supply nor lost. `unserving` are paid and neither ready nor pending: draining, or failed and not given
-    back yet. `paid_usd_per_hour` is what all of these cost now, None: not told. `untold`: nobody has said yet what is held.
+    back yet. `paid_usd_per_hour` is what all of these cost now, None: not told. `untold`: nobody has said yet what is held; else it was
+    said at `told_unix`, infinite where it is of now.
     """
 
     offer: Offer
@@ -68,6 +69,7 @@ class OfferView:
     unserving: int = 0
     paid_usd_per_hour: float | None = None
     untold: bool = False
+    told_unix: float = float("inf")
 
     @property
     def held(self) -> int:

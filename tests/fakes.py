@@ -94,6 +94,7 @@ class Wire(httpx.AsyncBaseTransport):
         self.lose_replies_to = ""
         self.refuses = ""
         self.crash_after = ""
+        self.cut_after = ""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request.method)
@@ -104,6 +105,8 @@ class Wire(httpx.AsyncBaseTransport):
         response = await self._inner.handle_async_request(request)
         if request.method == self.crash_after:
             raise Crash(f"after {request.method}")
+        if request.method == self.cut_after:
+            self.is_cut = True
         if request.method == self.lose_replies_to:
             await response.aread()
             raise httpx.ReadTimeout("the reply was lost", request=request)

@@ -169,17 +169,29 @@ class Reconciler:
         if target != held or isinstance(result, Failed):
             await self._report(decision, target, held, result)
         if not isinstance(result, Skipped):
-            await self._observe(is_our_doing=isinstance(result, Applied) and result.change > 0)
+            refused = isinstance(result, Failed) and result.unavailable
+            await self._observe(is_our_doing=isinstance(result, Applied) and result.change > 0, asked=0 if refused else target)
         if isinstance(result, Failed) and result.unavailable:
             await self._publish(Tick(time=from_unix(self._clock.now()), cause="refusal", fleet=self.fleet))
 
-    async def _observe(self, *, is_our_doing: bool = False) -> PoolStatus | None:
-        """Return what is there, published when it changed; None while the supplier does not answer, which is published too."""
+    async def _observe(self, *, is_our_doing: bool = False, asked: int = 0) -> PoolStatus | None:
+        """Return what is there, published when it changed; None while the supplier does not answer, which is published too.
+
+        `asked` is the target that may have been bought up to just now: what nobody can see of it counts as pending.
+        """
         try:
             status = await self._actuator.observe(self.fleet, self.offer)
         except SupplierError as error:
             known = self._status or PoolStatus(time=from_unix(self._clock.now()), fleet=self.fleet, offer=self.offer.name, ready=0)
-            blind = known.model_copy(update={"unavailable": True, "message": str(error)[:300], "time": from_unix(self._clock.now())})
+            blind = known.model_copy(
+                update={
+                    "unavailable": True,
+                    "message": str(error)[:300],
+                    "time": from_unix(self._clock.now()),
+                    "pending": max(known.pending, asked - known.ready),
+                    "usd_per_hour": known.usd_per_hour if known.ready + known.pending >= asked else None,
+                }
+            )
             if self._status is not None:
                 await self._publish_status(blind)
             elif not error.retryable and (decision := self._decision) is not None and self.offer.name in decision.targets:

@@ -45,9 +45,9 @@ class Rivals:
         self.worlds[name] = self.worlds[name].model_copy(update=world)
         self.clouds[name].record(Configured(time_unix=self.clouds[name].now(), config=self._config(name)))
 
-    def market(self) -> MarketActuator:
+    def market(self, *, keeps_ledger: bool = True) -> MarketActuator:
         suppliers = {name: simulated_supplier("http://cloud", transport=wire) for name, wire in self.wires.items()}
-        return MarketActuator(suppliers, self.store, self.settings, self.wall, ledger=self.ledgers)
+        return MarketActuator(suppliers, self.store, self.settings, self.wall, ledger=self.ledgers if keeps_ledger else None)
 
     def held(self) -> dict[str, int]:
         now = self.wall.now_unix

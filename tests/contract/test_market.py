@@ -188,15 +188,17 @@ async def test_a_supplier_that_never_answers_is_left_in_peace(tmp_path: Path) ->
     assert rivals.held() == {"cheap": 1, "dear": 0}
 
 
-async def test_after_a_restart_a_silent_supplier_counts_as_empty_only_where_all_was_given_back(tmp_path: Path) -> None:
+async def test_after_a_restart_a_silent_supplier_holds_what_its_ledger_says(tmp_path: Path) -> None:
     rivals = Rivals(tmp_path)
     market = rivals.market()
     await market.apply(FLEET, rivals.offer, 2)
     rivals.settle()
     await market.apply(FLEET, rivals.offer, 2)
     rivals.wires["cheap"].is_cut = True
-    with pytest.raises(SupplierUnavailable, match="was bought from before"):
-        await rivals.market().observe(FLEET, rivals.offer)
+    restarted = rivals.market()
+    status = await restarted.observe(FLEET, rivals.offer)
+    assert (status.ready, status.pending, status.usd_per_hour) == (0, 2, 40.0)
+    assert isinstance(await restarted.apply(FLEET, rivals.offer, 2), Skipped)
     rivals.wires["cheap"].is_cut = False
     await market.apply(FLEET, rivals.offer, 0)
     rivals.wall.advance(LAG_SECONDS + 1)

@@ -64,10 +64,36 @@ async def test_while_nobody_knows_what_was_paid_nothing_is_quoted(tmp_path: Path
     rivals = Rivals(tmp_path)
     await rivals.market().apply(FLEET, rivals.offer, 2)
     rivals.wires["cheap"].is_cut = True
-    restarted = rivals.market()
+    restarted = rivals.market(keeps_ledger=False)
     with pytest.raises(SupplierUnavailable, match="nobody knows what it holds"):
         await restarted.observe(FLEET, rivals.offer)
     assert await restarted.quote(rivals.offer) is None
+
+
+async def test_what_was_just_bought_counts_after_a_restart_though_its_supplier_is_silent(tmp_path: Path) -> None:
+    rivals = Rivals(tmp_path)
+    await rivals.market().apply(FLEET, rivals.offer, 2)
+    rivals.wires["cheap"].is_cut = True
+    restarted = rivals.market()
+    status = await restarted.observe(FLEET, rivals.offer)
+    assert (status.pending, status.usd_per_hour) == (2, 40.0)
+    await restarted.quote(rivals.offer)
+    await restarted.apply(FLEET, rivals.offer, 2)
+    assert rivals.held() == {"cheap": 2, "dear": 0}
+
+
+async def test_a_purchase_that_is_given_up_is_not_made_anew_past_the_price_that_was_quoted(tmp_path: Path) -> None:
+    """A purchase that nobody knows of blocks its supplier for five minutes. What takes its place goes by the price of then."""
+    rivals = Rivals(tmp_path)
+    rivals.change("cheap", error_share=1.0)
+    market = rivals.market()
+    await market.apply(FLEET, rivals.offer, 3)
+    rivals.wall.advance(400.0)
+    rivals.change("cheap", error_share=0.0, usd_per_replica_hour=25.0)
+    decided = replace(rivals.offer, most_usd_per_replica_hour=20.0)
+    await market.apply(FLEET, decided, 3)
+    await market.apply(FLEET, decided, 3)
+    assert rivals.held() == {"cheap": 0, "dear": 0}
 
 
 async def test_without_a_quote_nothing_is_bought_above_the_policys_own_price(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 import pytest
 
 from controlplane.contracts.events import Decision, Event, Forecast, Observation, PoolStatus, Reason, Tick
-from controlplane.contracts.fleet import Guard, Mode
+from controlplane.contracts.fleet import Budget, Guard, Mode
 from controlplane.contracts.units import from_unix
 from controlplane.forecasting import Forecasting
 from controlplane.planning import Planning
-from tests.unit.decide_stories import BURST, RESERVED, START, fleet_of
+from policies.budget import spill_limit
+from tests.unit.decide_stories import BURST, HOUR, RESERVED, SPILL_USD, START, fleet_of
 
 FLEET = "story"
 
@@ -107,3 +108,17 @@ def test_with_a_forecaster_the_same_fleet_shrinks() -> None:
     planner.holds(0, reserved=4, burst=10)
     decisions = [planner.ticks(minute, 10.0) for minute in range(30)]
     assert decisions[-1].targets["burst"] < 10
+
+
+@pytest.mark.parametrize(("told_minute", "usd"), [(0.0, 0.0), (0.4, 0.0), (1.0, 360.0)])
+def test_a_purchase_counts_until_a_pool_tells_of_a_time_by_which_it_would_show(told_minute: float, usd: float) -> None:
+    """Ten are asked for at once and nobody is heard of the pool any more: an hour later they may be there all the same."""
+    planner = Planner()
+    guard = replace(planner.fleet.guard, budget=Budget(usd_per_hour=360.0))
+    planner.planning = Planning(replace(planner.fleet, guard=guard))
+    planner.holds(0, reserved=4, burst=0)
+    assert planner.ticks(0, 200.0).targets["burst"] == 10
+    planner.holds(told_minute, burst=0)
+    planner.tell(Observation(time=at(60), fleet=FLEET, demand_per_second=0.0, interval_seconds=3600.0))
+    view = planner.planning.view(planner.state, at(60).timestamp())
+    assert spill_limit({"reserved": 4, "burst": 0}, view, planner.state.memory) * SPILL_USD * HOUR == pytest.approx(usd)

@@ -219,6 +219,16 @@ async def test_a_supplier_that_does_not_answer_is_unavailable_with_what_was_ther
     assert scene.rig.held() == {"pending": 3}
 
 
+async def test_what_may_just_have_been_bought_counts_when_its_supplier_falls_silent(scene: Scene) -> None:
+    rig = scene.rig
+    assert isinstance(rig, SimulatedRig)
+    await scene.reconciled()
+    rig.wire.cut_after = "POST"
+    said = await scene.told(3)
+    assert rig.held() == {"pending": 3}
+    assert [(event.unavailable, event.pending) for event in said if isinstance(event, PoolStatus)] == [(True, 3)]
+
+
 async def test_a_supplier_that_never_answered_is_not_said_to_hold_nothing(scene: Scene) -> None:
     scene.rig.cut(True)
     assert await scene.told(3) == []
