@@ -27,7 +27,7 @@ from controlplane.contracts.errors import SupplierError, SupplierUnavailable
 PAGE = "500"
 WATCH_SECONDS = 240
 FIRST_PAUSE_SECONDS = 0.2
-LONGEST_PAUSE_SECONDS = 15.0
+LONGEST_PAUSE_SECONDS = 5.0
 # A watch that is broken for less is not worth a word: nothing is done on what it said without asking the server first.
 BLIND_SECONDS = 5.0
 SYNC_SECONDS = 8.0
