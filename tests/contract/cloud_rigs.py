@@ -35,10 +35,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 def cloud_of(kind: str, world: CloudWorld, regions: tuple[str, ...] = (), key: str | None = KEY, **options: Any) -> GpuCloud:
     """Return our side of a cloud, over real HTTP."""
+    return cloud_at(kind, world.url, regions, key, **options)
+
+
+def cloud_at(
+    kind: str, url: str, regions: tuple[str, ...] = (), key: str | None = KEY, api: type[HttpApi] = HttpApi, **options: Any
+) -> GpuCloud:
+    """Return our side of the cloud at an address."""
     words = {**OPTIONS[kind], **options}
-    url = world.url + ("/api/v1" if kind == "lambda" else "")
-    api = HttpApi(url, ApiKey(words, lambda name: key if name == words["api_key_env"] else None), httpx.AsyncClient(trust_env=False))
-    return LambdaCloud(api, words, regions) if kind == "lambda" else Runpod(api, words, regions)
+    signed = ApiKey(words, lambda name: key if name == words["api_key_env"] else None)
+    http = api(url + ("/api/v1" if kind == "lambda" else ""), signed, httpx.AsyncClient(trust_env=False))
+    return LambdaCloud(http, words, regions) if kind == "lambda" else Runpod(http, words, regions)
 
 
 @dataclass

@@ -1,5 +1,7 @@
 """Lambda Cloud and RunPod as their documentation describes them, over real HTTP on loopback, on a clock moved by hand.
 
+One world is both clouds; each lists the machines that were ordered from it.
+
 Shapes and error codes: https://docs.lambda.ai/public-cloud/cloud-api/ and https://docs.runpod.io/api-reference-v2/overview.
 """
 
@@ -147,6 +149,7 @@ class _Served:
                 "tags": [{"key": key, "value": value} for key, value in one.marks.items()],
             }
             for one in self.world.listed()
+            if "ssh_key_names" in one.body
         ]
         return JSONResponse({"data": data})
 
@@ -172,7 +175,7 @@ class _Served:
         return JSONResponse({"data": {"terminated_instances": [{"id": name, "status": "terminating"} for name in names]}})
 
     async def _runpod_pods(self, _: Request) -> Response:
-        return JSONResponse({"pods": [self._pod(one) for one in self.world.listed()]})
+        return JSONResponse({"pods": [self._pod(one) for one in self.world.listed() if "image" in one.body]})
 
     async def _runpod_create(self, request: Request) -> Response:
         body = await request.json()
