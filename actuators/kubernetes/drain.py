@@ -50,7 +50,8 @@ class Drain:
             notes.setdefault(name, {})[DELETION_COST] = None if cost is None else str(cost)
         self._remember(going.pods if waits else (), pods, now)
         for name in fresh:
-            notes.setdefault(name, {})[DRAINING_SINCE] = f"{now:.0f}"
+            # Rounded up: a grace may end late by what a mark leaves out, and not early.
+            notes.setdefault(name, {})[DRAINING_SINCE] = f"{math.ceil(now)}"
         names = {pod.name for pod in going.pods}
         for pod in pods:
             if pod.is_counted and pod.name not in names and pod.draining_since_unix is not None:

@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +25,9 @@ class Kubelets:
         self.ahead_seconds = 0.0
         self._seen: dict[str, float] = {}
         self.failing = False
+        # Where a pod is reached, by its name, and whom to tell when one ends.
+        self.addresses: dict[str, str] = {}
+        self.ended: Callable[[str], None] | None = None
         self.holds_terminating = False
 
     def add_node(self, name: str, gpus: int = 8, **labels: str) -> None:
@@ -74,10 +77,17 @@ class Kubelets:
         state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}} if self.failing else {"running": {}}
         container = {"name": "engine", "image": "x", "imageID": "", "restartCount": 0, "ready": is_ready, "state": state}
         condition = {"type": "Ready", "status": str(is_ready), "lastTransitionTime": _stamp(ready_unix)}
-        status = {"phase": "Running", "podIP": "127.0.0.1", "conditions": [condition], "containerStatuses": [container]}
+        status = {
+            "phase": "Running",
+            "podIP": self.addresses.get(pod["metadata"]["name"], "127.0.0.1"),
+            "conditions": [condition],
+            "containerStatuses": [container],
+        }
         self._gone_is_fine("PATCH", pod, "/status", {"status": status})
 
     def _delete(self, pod: dict[str, Any]) -> None:
+        if self.ended is not None:
+            self.ended(pod["metadata"]["name"])
         self._gone_is_fine("DELETE", pod, "?gracePeriodSeconds=0", None)
 
     def _gone_is_fine(self, method: str, pod: dict[str, Any], suffix: str, body: object) -> None:

@@ -65,6 +65,16 @@ async def test_under_load_the_victim_stays_the_same_and_is_marked_once() -> None
     assert server.asked == 1
 
 
+async def test_a_grace_that_began_within_a_second_does_not_end_before_it_is_over() -> None:
+    server, now = Annotations(), [NOW + 0.4]
+    drain, pods = drain_of(server, lambda: now[0]), [busy("a", 1.0)]
+    await drain.begin(leaving(pods, 1, {}), pods, TARGET)
+    pods, now[0] = seen(pods, server.notes), NOW + 0.3 + TARGET.drain_grace_seconds
+    assert await drain_of(server, lambda: now[0]).begin(leaving(pods, 1, {}), pods, TARGET) != "", "after a restart there is the mark alone"
+    now[0] += 0.8
+    assert await drain.begin(leaving(pods, 1, {}), pods, TARGET) == ""
+
+
 async def test_without_the_right_to_mark_pods_the_victim_stays_and_its_grace_ends_all_the_same() -> None:
     server = Annotations()
     server.error = Forbidden("not allowed to patch pods", 403)
