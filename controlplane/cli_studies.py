@@ -105,3 +105,30 @@ def profile_rank(
 
     with explained():
         raise typer.Exit(rank_offers(RankOptions(policy, fleet, profiles, tuple(price or ()), as_json)))
+
+
+@profile.command("estimate")
+def profile_estimate(
+    model: Annotated[str, typer.Option("--model", help="the model's name on its hub")],
+    gpu: Annotated[str, typer.Option("--gpu", help="GPU type, such as H200")],
+    engine: Annotated[str, typer.Option("--engine", help="vllm, sglang or trtllm")],
+    gpus: Annotated[int, typer.Option("--gpus", help="GPUs of one replica", min=1, max=72)] = 1,
+    isl: Annotated[int, typer.Option("--isl", help="input tokens of a request", min=1)] = 1024,
+    osl: Annotated[int, typer.Option("--osl", help="output tokens of a request", min=2)] = 1024,
+    ttft: Annotated[str | None, typer.Option("--ttft", help="longest time to the first token, such as 2s; left out: any")] = None,
+    itl: Annotated[str | None, typer.Option("--itl", help="longest time between tokens, such as 50ms; left out: any")] = None,
+    precision: Annotated[str | None, typer.Option("--precision", help="of the weights; left out: as the model is published")] = None,
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="tp, ep (experts apart) or dp (attention apart too); left out: the best is taken")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="profile file to write, or to add to; left out: standard output")] = None,
+) -> None:
+    """Model what a replica carries where nobody measured it, and write it as a profile file.
+
+    By NVIDIA's aiconfigurator (pip install 'tidegate[aiconfigurator]'). Half a minute to minutes; measurements always come before it.
+    """
+    from controlplane.commands.estimate import EstimateOptions, estimate_profile
+
+    options = EstimateOptions(model, gpu, gpus, engine, isl, osl, ttft, itl, precision, layout, out)
+    with explained():
+        raise typer.Exit(estimate_profile(options))

@@ -16,6 +16,10 @@ from policies.problems import nearest
 
 SOURCE = "ai-dynamo/aiconfigurator"
 SHAPE_FACTOR_MAX = 2.0
+MODELLED = "modelled"
+"""What the source of a profile begins with that nobody measured."""
+# What is known and not good enough is an answer; that nothing is known asks on.
+FINAL = ("slo", "interconnect")
 _SUFFIX = re.compile(r"(-instruct|-chat|-it|-hf|-fp8|-nvfp4|-fp4|-bf16|-\d{4})+$")
 _VENDOR = re.compile(r"^(nvidia|meta)[-_ ]+")
 
@@ -44,6 +48,11 @@ class Profile:
     measured: str
     points: tuple[Point, ...]
     source: str = SOURCE
+
+    @property
+    def is_modelled(self) -> bool:
+        """Whether nobody measured it."""
+        return self.source.startswith(MODELLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +133,21 @@ def model_key(model: str) -> str:
 
 
 def find_best_capacity(want: Want, own: Sequence[Profile] = ()) -> Capacity | Unresolved:
-    """Return the capacity by the user's own profiles, by the built-in table where those do not measure the configuration.
+    """Return the capacity by the user's own measurements, else by the built-in ones, else by what the user has that is only modelled.
 
     An own profile that is outside the SLO is believed too: the built-in table does not overrule it.
     """
+    found = _find_measured(want, [row for row in own if not row.is_modelled])
+    modelled = [row for row in own if row.is_modelled]
+    if isinstance(found, Capacity) or found.field in FINAL or not modelled:
+        return found
+    guessed = find_capacity(want, modelled)
+    return guessed if isinstance(guessed, Capacity) or guessed.field in FINAL else found
+
+
+def _find_measured(want: Want, own: Sequence[Profile]) -> Capacity | Unresolved:
     found = find_capacity(want, own) if own else None
-    if found is not None and (isinstance(found, Capacity) or found.field in ("slo", "interconnect")):
+    if found is not None and (isinstance(found, Capacity) or found.field in FINAL):
         return found
     built_in = find_capacity(want)
     if found is not None and isinstance(built_in, Unresolved) and built_in.field == "model":
@@ -160,7 +178,7 @@ def find_capacity(want: Want, table: Iterable[Profile] | None = None) -> Capacit
     if not best:
         return Unresolved(_too_tight(at_shape, want), "slo")
     point, row = min(best.values(), key=lambda pair: pair[0].output_tokens_per_second)
-    return Capacity(point.output_tokens_per_second, _source(point, row), _doubt(shape, want), row.precision)
+    return Capacity(point.output_tokens_per_second, _source(point, row), _doubt(shape, want, row), row.precision)
 
 
 def _narrow(rows: tuple[Profile, ...], want: Want) -> tuple[Profile, ...] | Unresolved:
@@ -201,14 +219,15 @@ def _distance(shape: tuple[int, int], want: Want) -> float:
     return max(abs(log(shape[0] / want.input_tokens)), abs(log(shape[1] / want.output_tokens)))
 
 
-def _doubt(shape: tuple[int, int], want: Want) -> str:
+def _doubt(shape: tuple[int, int], want: Want, row: Profile) -> str:
+    doubts = ["it is modelled, and the time to the first token may be several times longer"] if row.is_modelled else []
     factor = exp(_distance(shape, want))
-    if factor <= SHAPE_FACTOR_MAX * 1.001:
-        return ""
-    return (
-        f"the nearest measured shape is {shape[0]} tokens in, {shape[1]} out, but serving.shape says "
-        f"{want.input_tokens:g} in, {want.output_tokens:g} out ({factor:.1f} times off)"
-    )
+    if factor > SHAPE_FACTOR_MAX * 1.001:
+        doubts.append(
+            f"the nearest measured shape is {shape[0]} tokens in, {shape[1]} out, but serving.shape says "
+            f"{want.input_tokens:g} in, {want.output_tokens:g} out ({factor:.1f} times off)"
+        )
+    return "; ".join(doubts)
 
 
 def _too_tight(rows: Iterable[Profile], want: Want) -> str:
@@ -223,8 +242,8 @@ def _too_tight(rows: Iterable[Profile], want: Want) -> str:
 
 def _source(point: Point, row: Profile) -> str:
     engine = f"{row.engine} {row.engine_version}".removesuffix(" -")
-    shape = f"{row.input_tokens}/{row.output_tokens}"
+    shape, when = f"{row.input_tokens}/{row.output_tokens}", row.measured if row.is_modelled else f"measured {row.measured}"
     return (
         f"{row.source}: {row.model}, {engine}, {row.per_replica} x {row.accelerator}, {row.precision}, {shape} tokens, "
-        f"TTFT {point.ttft_seconds * 1000:.0f} ms, ITL {point.itl_seconds * 1000:g} ms, measured {row.measured}"
+        f"TTFT {point.ttft_seconds * 1000:.0f} ms, ITL {point.itl_seconds * 1000:g} ms, {when}"
     )

@@ -77,8 +77,17 @@ what is being served.
 line; and where known `precision`, `engine_version`, `measured_at`, `source` and `queueing` (1: past saturation, left out).
 `tidegate profile rank POLICY` puts the offers in order of USD per million output tokens within the SLO, with the reason where one is not
 eligible; `--price H200=3.40` ranks what is measured on a GPU that the policy does not rent yet, and `--profiles FILE` tries a file.
-What is not measured anywhere can be modelled with NVIDIA's aiconfigurator (`pip install aiconfigurator`, not a part of tidegate): write its
-operating points into such a file, and trust its time to the first token least; against measurements it was up to five times too short.
+
+**Modelled profiles.** What nobody measured NVIDIA's aiconfigurator can model from timings of the kernels on that GPU. It is an extra
+(`pip install 'tidegate[aiconfigurator]'`: Linux on x86-64, Python 3.12 or 3.13, about 400 MB, no network for the models that it knows):
+
+    tidegate profile estimate --model deepseek-ai/DeepSeek-R1 --gpu H200 --gpus 8 --engine sglang --ttft 2s --itl 50ms \\
+        --isl 1024 --osl 1024 --out modelled.csv
+
+writes the operating points of one replica as a profile file, or adds them to one, each with its date and the source "modelled … not
+measured"; `TIDEGATE_PROFILES` names it as it does your own. Of tensor parallelism, experts apart (`ep`) and attention apart too (`dp`) it
+takes the layout that carries most within the SLO, and says which: run that one. A modelled row counts only where nothing is measured, and
+`validate` warns of it. docs/benchmarks.md says how far off such figures were; trust the time to the first token least.
 
 **Price of spill.** With `usdPerMillionTokens`, one request costs (input tokens × `input` + output tokens × `output`) ÷ 1,000,000 at
 `serving.shape`, and that is divided by the work in one request: 1 (`requests`), output tokens (`outputTokens`), or output tokens +

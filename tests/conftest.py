@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,7 @@ COMPONENTS: dict[str, tuple[str, Callable[[], bool]]] = {
         lambda: bool(shutil.which("alertmanager") or shutil.which("prometheus-alertmanager")),
     ),
     "chromium": ("chromium on PATH", lambda: bool(shutil.which("chromium") or shutil.which("chromium-browser"))),
+    "aiconfigurator": ("pip install 'tidegate[aiconfigurator]', for Linux on x86-64", lambda: find_spec("aiconfigurator") is not None),
     "trace data": ("trace files in $TIDEGATE_DATA, the user data folder or ../shared/data", _has_trace_data),
 }
 

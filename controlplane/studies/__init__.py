@@ -1,1 +1,1 @@
-"""What is worked out from history at leisure: `backtest` judges the forecast, `floor_sizing` says how much to reserve."""
+"""What is worked out at leisure: `backtest` judges the forecast, `floor_sizing` sizes the floor, `estimate` models serving profiles."""
