@@ -15,11 +15,15 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from controlplane.contracts.errors import SnapshotError
+from controlplane.contracts.events import Alert, Launch
 from controlplane.contracts.fleet import Fleet
 from controlplane.contracts.frame import Frame, PipeLine
+from controlplane.forecasting import see_launch
 from controlplane.pipeline import Pipeline, PipeState
+from controlplane.planning import see_alert
 from controlplane.snapshot import dump_pipes, load_pipes
 from policies.decide import Verdict
+from policies.view import Outlook
 
 EXIT_BAD_INPUT = 2
 
@@ -30,38 +34,71 @@ class LineError(Exception):
     """A line that cannot be answered; the message says why, and what would be right."""
 
 
+_Told = tuple[PipeLine, Outlook | None]
+
+
 class Pipe:
     """All fleets of the policies, folded line by line."""
 
     def __init__(self, fleets: Sequence[Fleet]) -> None:
         self.pipelines = {fleet.name: Pipeline(fleet) for fleet in fleets}
-        self.states: dict[str, PipeState] = {name: pipeline.start() for name, pipeline in self.pipelines.items()}
+        started = {name: pipeline.start() for name, pipeline in self.pipelines.items()}
+        self.forecasting = {name: state.forecasting for name, state in started.items()}
+        self.planning = {name: state.planning for name, state in started.items()}
         self.newest: dict[str, float] = {}
 
-    def line(self, text: bytes) -> bytes | None:
-        """Return the answer to one line, None for a line that gets none; LineError for one that cannot be used."""
+    def answer(self, lines: Sequence[bytes]) -> list[bytes | LineError | None]:
+        """Return the answer to each line: None where it gets none, the error where it cannot be used.
+
+        The forecaster's half takes them all before the planner's does: a processor that stays with one of them is a tenth faster.
+        """
+        return [self._plan(told) for told in [self._foresee(text) for text in lines]]
+
+    def _foresee(self, text: bytes) -> _Told | LineError | None:
+        """Read one line and forecast from it."""
+        if not text.strip():
+            return None
         try:
             read = _LINE.validate_json(text)
+            self._check(read)
+            outlook = None
+            if isinstance(read, Frame):
+                pipeline, state = self.pipelines[read.fleet], self.forecasting[read.fleet]
+                self.forecasting[read.fleet], outlook = pipeline.foresee(state, read)
+                self.newest[read.fleet] = read.time.timestamp()
+            elif isinstance(read, Launch):
+                self.forecasting[read.fleet] = see_launch(self.forecasting[read.fleet], read)
         except ValidationError as error:
-            raise LineError(_explain(error)) from error
-        if read.fleet not in self.pipelines:
-            known = ", ".join(sorted(self.pipelines))
-            raise LineError(f"fleet: {read.fleet!r} has no policy; the policies name: {known}")
-        pipeline, state = self.pipelines[read.fleet], self.states[read.fleet]
-        if not isinstance(read, Frame):
-            self.states[read.fleet] = pipeline.tell(state, read)
-            return None
-        self._check(read)
-        try:
-            self.states[read.fleet], verdict = pipeline.frame(state, read)
+            return LineError(_explain(error))
+        except LineError as error:
+            return error
         except Exception as error:
-            # A defect of ours on one line must not end the others' answers.
-            raise LineError(f"cannot be decided on: {type(error).__name__}: {error}") from error
-        self.newest[read.fleet] = read.time.timestamp()
-        return answer_of(read, verdict, pipeline.fleet.ineligible)
+            return _defect(error)
+        return read, outlook
 
-    def _check(self, read: Frame) -> None:
-        """Raise LineError for a frame that is out of order, or that names an offer which its fleet has not."""
+    def _plan(self, told: _Told | LineError | None) -> bytes | LineError | None:
+        """Decide on one line that was forecast from."""
+        if told is None or isinstance(told, LineError):
+            return told
+        read, outlook = told
+        planning = self.planning[read.fleet]
+        try:
+            if isinstance(read, Frame):
+                pipeline = self.pipelines[read.fleet]
+                self.planning[read.fleet], verdict = pipeline.plan(planning, read, outlook)
+                return answer_of(read, verdict, pipeline.fleet.ineligible)
+            if isinstance(read, Alert):
+                self.planning[read.fleet] = see_alert(planning, read)
+        except Exception as error:
+            return _defect(error)
+        return None
+
+    def _check(self, read: PipeLine) -> None:
+        """Raise LineError for a fleet that has no policy, and for a frame out of order or with an offer that its fleet has not."""
+        if read.fleet not in self.pipelines:
+            raise LineError(f"fleet: {read.fleet!r} has no policy; the policies name: {', '.join(sorted(self.pipelines))}")
+        if not isinstance(read, Frame):
+            return
         pipeline = self.pipelines[read.fleet]
         if read.time.timestamp() < self.newest.get(read.fleet, float("-inf")):
             raise LineError(f"time: {read.time.isoformat()} is before the fleet's previous line; lines must be in time order")
@@ -74,7 +111,8 @@ class Pipe:
 
     def save(self, path: Path) -> None:
         """Write the state atomically: a crash leaves the old file or the new one."""
-        content = dump_pipes(self.states, {name: pipeline.forecasting for name, pipeline in self.pipelines.items()})
+        states = {name: PipeState(self.forecasting[name], self.planning[name]) for name in self.pipelines}
+        content = dump_pipes(states, {name: pipeline.forecasting for name, pipeline in self.pipelines.items()})
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -95,8 +133,14 @@ class Pipe:
             loaded = load_pipes(path.read_bytes(), forecastings)
         except SnapshotError as error:
             raise SnapshotError(f"{path}: {error}; delete it to start fresh") from error
-        self.states.update(loaded)
+        self.forecasting.update({name: state.forecasting for name, state in loaded.items()})
+        self.planning.update({name: state.planning for name, state in loaded.items()})
         self.newest = {name: state.planning.ticked_unix for name, state in loaded.items() if state.planning.ticked_unix is not None}
+
+
+def _defect(error: Exception) -> LineError:
+    """A defect of ours on one line must not end the others' answers."""
+    return LineError(f"cannot be decided on: {type(error).__name__}: {error}")
 
 
 def answer_of(frame: Frame, verdict: Verdict, ineligible: Mapping[str, str]) -> bytes:
@@ -114,23 +158,23 @@ def answer_of(frame: Frame, verdict: Verdict, ineligible: Mapping[str, str]) -> 
     return to_json(line) + b"\n"
 
 
-def run_pipe(pipe: Pipe, source: Iterable[bytes], answers: BinaryIO, errors: BinaryIO) -> int:
-    """Answer every line of `source` until it ends; return the exit status: 0, or 2 where a line could not be used."""
-    status = 0
-    for number, text in enumerate(source, start=1):
-        if not text.strip():
-            continue
-        try:
-            answer = pipe.line(text)
-        except LineError as error:
-            status = EXIT_BAD_INPUT
-            problem = {"type": "error", "line": number, "error": str(error)}
-            errors.write(json.dumps(problem).encode() + b"\n")
-            errors.flush()
-            continue
-        if answer is not None:
-            answers.write(answer)
-            answers.flush()
+def run_pipe(pipe: Pipe, source: Iterable[Sequence[bytes]], answers: BinaryIO, errors: BinaryIO) -> int:
+    """Answer every line of `source` until it ends; return the exit status: 0, or 2 where a line could not be used.
+
+    Lines that came together are answered together: what is flushed is everything that can be said before more has to come.
+    """
+    status, number = 0, 0
+    for lines in source:
+        for answer in pipe.answer(lines):
+            number += 1
+            if isinstance(answer, LineError):
+                status = EXIT_BAD_INPUT
+                problem = {"type": "error", "line": number, "error": str(answer)}
+                errors.write(json.dumps(problem).encode() + b"\n")
+                errors.flush()
+            elif answer is not None:
+                answers.write(answer)
+        answers.flush()
     return status
 
 

@@ -41,28 +41,35 @@ class Pipeline:
 
     def frame(self, state: PipeState, frame: Frame) -> tuple[PipeState, Verdict]:
         """Fold one frame as the Observation, PoolStatus, Quotes and Tick that it stands for."""
+        forecasting, outlook = self.foresee(state.forecasting, frame)
+        planning, verdict = self.plan(state.planning, frame, outlook)
+        return PipeState(forecasting, planning), verdict
+
+    def foresee(self, state: ForecastState, frame: Frame) -> tuple[ForecastState, Outlook | None]:
+        """Fold a frame's demand, and forecast; None where it says none, or none that is newer."""
         now = frame.time.timestamp()
-        forecasting, planning = state.forecasting, state.planning
-        if frame.demand is not None and (forecasting.observed_unix is None or now > forecasting.observed_unix):
-            combination = self.forecasting.combination
-            forecasting, made = self.forecasting.learn(forecasting, now, frame.demand)
-            outlook: Outlook | None = Outlook(combination.horizons_seconds, combination.quantiles, made.demand[0], made.peak[0])
-        else:
-            outlook = planning.outlook
+        if frame.demand is None or (state.observed_unix is not None and now <= state.observed_unix):
+            return state, None
+        combination = self.forecasting.combination
+        state, made = self.forecasting.learn(state, now, frame.demand)
+        return state, Outlook(combination.horizons_seconds, combination.quantiles, made.demand[0], made.peak[0])
+
+    def plan(self, state: PlanState, frame: Frame, outlook: Outlook | None) -> tuple[PlanState, Verdict]:
+        """Fold a frame and the forecast from it, and decide."""
+        now = frame.time.timestamp()
         history = _history(frame)
         pools = self._pools(frame) if frame.unavailable or not history else {}
         quoted = {name: Price(usd) for name, usd in frame.prices.items()}
-        prices = {**planning.prices, **quoted} if quoted else planning.prices
+        prices = {**state.prices, **quoted} if quoted else state.prices
         work = Work(frame.demand, frame.backlog, frame.late, frame.spilled)
-        seen = self.planning.seen(planning, now, work)
-        planning = replace(planning, outlook=outlook, pools=pools, prices=prices, **seen)
+        seen = self.planning.seen(state, now, work)
+        state = replace(state, outlook=outlook or state.outlook, pools=pools, prices=prices, **seen)
         if self.planning.learning and pools and not history:
-            planning = self.planning.see_starts(planning, pools, now)
+            state = self.planning.see_starts(state, pools, now)
         if self.fleet.corrects_capacity:
-            planning = self.planning.see_carried(planning, work, now)
-        view = self.planning.view(planning, now, shadow=history and bool(planning.memory.targets))
-        planning, verdict = self.planning.decide(planning, view)
-        return PipeState(forecasting, planning), verdict
+            state = self.planning.see_carried(state, work, now)
+        view = self.planning.view(state, now, shadow=history and bool(state.memory.targets))
+        return self.planning.decide(state, view)
 
     def _pools(self, frame: Frame) -> dict[str, Pool]:
         """Return what each offer holds by a frame; an offer that it leaves out has nothing."""

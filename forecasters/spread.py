@@ -130,10 +130,13 @@ def learn_errors(spread: Spread, row: Index, column: Index, error: Array, memory
     spread.shift[row] = shift
     due = (count <= EAGER_COUNT) | ((count + column) % REFRESH_EVERY == 0.0)
     if due.any():
-        shape[due] = _invert(histogram[due], level[due] if wary else level)
-        spread.shape[row] = shape
         if wary:
-            spread.relief[row[due]] = _invert(histogram[due], quantiles) - shape[due]
+            both = _invert(histogram[due], np.concatenate((level[due], np.broadcast_to(quantiles, level[due].shape)), axis=2))
+            shape[due] = wary_of = both[:, :, : len(quantiles)]
+            spread.relief[row[due]] = both[:, :, len(quantiles) :] - wary_of
+        else:
+            shape[due] = _invert(histogram[due], level)
+        spread.shape[row] = shape
     shape += shift
     np.maximum.accumulate(shape, axis=2, out=shape)
     middle = min(int(quantiles.searchsorted(0.5)), len(quantiles) - 1)

@@ -12,7 +12,7 @@ from controlplane.contracts.events import Reason
 from controlplane.contracts.fleet import Tier
 from policies.budget import spill_limit
 from policies.headroom import level_to_cover, start_headroom
-from policies.layers import Grid, Worth, grid_of, kept, lay_out, scaled, started, with_backlog
+from policies.layers import Grid, Priced, Worth, grid_of, kept, lay_out, priced, scaled, started, with_backlog
 from policies.memory import cheapest_usd_per_unit
 from policies.moves import by_price, held_of, lots_up, most_of
 from policies.view import Memory, OfferView, Outlook, Targets, View
@@ -34,11 +34,10 @@ _CERTAIN = np.ones(1)
 
 @dataclass(frozen=True, slots=True)
 class Outlay:
-    """The demand that layers are held against (`keep`) and bought for (`start`), and what carrying it is worth."""
+    """The demand that layers are held against (`keep`) and bought for (`start`), with what carrying it is worth."""
 
-    keep: Grid
-    start: Grid
-    worth: Worth
+    keep: Priced
+    start: Priced
 
 
 def desire(view: View, memory: Memory) -> tuple[Targets, tuple[Reason, ...]]:
@@ -47,10 +46,10 @@ def desire(view: View, memory: Memory) -> tuple[Targets, tuple[Reason, ...]]:
     if view.outlook is None:
         return {seen.offer.name: max(held[seen.offer.name], _due(seen)) for seen in view.offers}, (Reason.NO_DATA_YET,)
     outlay = _spilling(view, view.outlook, memory, held) if view.fleet.spill is not None else _covering(view, view.outlook, memory)
-    keep, needed = _keep(offers, outlay.keep, outlay.worth)
-    targets = _start(offers, outlay.start, outlay.worth, keep, needed)
+    keep, needed = _keep(offers, outlay.keep)
+    targets = _start(offers, outlay.start, keep, needed)
     if targets == keep and len(offers) > 1:
-        targets = _return(offers, outlay.start, targets, needed)
+        targets = _return(offers, outlay.start.grid, targets, needed)
     if not any(targets.values()):
         targets = _wake(view, offers, outlay, targets)
     return targets, _why(view, held, keep, targets)
@@ -66,7 +65,8 @@ def _spilling(view: View, outlook: Outlook, memory: Memory, held: Targets) -> Ou
     grid = with_backlog(grid_of(outlook, view.demand_age_seconds), _overdue(view), BACKLOG_DRAIN_SECONDS, _backlog_until(view))
     price = view.fleet.spill.usd_per_unit if view.fleet.spill is not None else 0.0
     miss = cheapest_usd_per_unit(view) / max(1.0 - view.fleet.slo.attainment, SMALLEST_MISS)
-    return Outlay(grid, grid, Worth(price, spill_limit(held, view, memory), max(miss, price)))
+    outlay = priced(grid, Worth(price, spill_limit(held, view, memory), max(miss, price)))
+    return Outlay(outlay, outlay)
 
 
 def _covering(view: View, outlook: Outlook, memory: Memory) -> Outlay:
@@ -75,7 +75,8 @@ def _covering(view: View, outlook: Outlook, memory: Memory) -> Outlay:
     level = level_to_cover(outlook, headroom)
     grid = lay_out(outlook.horizons_seconds, level, _CERTAIN, view.demand_age_seconds)
     grid = with_backlog(grid, _overdue(view), BACKLOG_DRAIN_SECONDS, _backlog_until(view))
-    return Outlay(scaled(grid, KEEP_MARGIN), grid, Worth(COVER_MULTIPLE * cheapest_usd_per_unit(view), boots_repaid=1.0, kept_times=1.0))
+    worth = Worth(COVER_MULTIPLE * cheapest_usd_per_unit(view), boots_repaid=1.0, kept_times=1.0)
+    return Outlay(priced(scaled(grid, KEEP_MARGIN), worth), priced(grid, worth))
 
 
 def _overdue(view: View) -> float:
@@ -100,7 +101,7 @@ def _due(seen: OfferView) -> int:
     return most_of(seen) if _sunk(seen) else min(lots_up(seen.offer.min_replicas, seen.offer), most_of(seen))
 
 
-def _keep(offers: list[OfferView], grid: Grid, worth: Worth) -> tuple[Targets, Targets]:
+def _keep(offers: list[OfferView], demand: Priced) -> tuple[Targets, Targets]:
     """Stack what is held, cheapest at the bottom; return what pays to keep, and what of it will still be needed once pending serves.
 
     What is ready is let go on account of what is ready below it, never of what is pending there: make before break.
@@ -112,17 +113,17 @@ def _keep(offers: list[OfferView], grid: Grid, worth: Worth) -> tuple[Targets, T
         offer, count = seen.offer, _due(seen)
         needed[offer.name] = keep[offer.name] = count
         if seen.held > count:
-            lots = kept(seen, grid, base, worth)
+            lots = kept(seen, demand, base)
             needed[offer.name] = max(count, lots * offer.replicas_per_lot)
             if needed[offer.name] < seen.ready and ready_base < base:
-                lots = kept(seen, grid, ready_base, worth, seen.ready)
+                lots = kept(seen, demand, ready_base, seen.ready)
             keep[offer.name] = max(count, lots * offer.replicas_per_lot)
         base += needed[offer.name] * offer.capacity_per_second
         ready_base += min(keep[offer.name], seen.ready) * offer.capacity_per_second
     return keep, needed
 
 
-def _start(offers: list[OfferView], grid: Grid, worth: Worth, keep: Targets, needed: Targets) -> Targets:
+def _start(offers: list[OfferView], demand: Priced, keep: Targets, needed: Targets) -> Targets:
     """Put new layers on top of what is needed, from the cheapest offer that is available, as long as each pays."""
     targets = dict(keep)
     base = sum(needed[seen.offer.name] * seen.offer.capacity_per_second for seen in offers)
@@ -131,7 +132,7 @@ def _start(offers: list[OfferView], grid: Grid, worth: Worth, keep: Targets, nee
         room = (most_of(seen) - targets[name]) // lot
         if room <= 0 or targets[name] < seen.held:
             continue
-        more = started(seen, grid, base, worth, room) * lot
+        more = started(seen, demand, base, room) * lot
         targets[name] += more
         base += more * seen.offer.capacity_per_second
     return targets
@@ -150,7 +151,7 @@ def _return(offers: list[OfferView], grid: Grid, targets: Targets, needed: Targe
     below = sum(needed[seen.offer.name] * seen.offer.capacity_per_second for seen in offers if seen is not dear)
     carried_now = needed[dear.offer.name] * dear.offer.capacity_per_second
     lots = int(carried_now // (cheap.offer.capacity_per_second * cheap.offer.replicas_per_lot))
-    more = started(cheap, grid, below, Worth(dear.usd_per_unit, boots_repaid=1.0), min(_room(cheap, targets), lots))
+    more = started(cheap, priced(grid, Worth(dear.usd_per_unit, boots_repaid=1.0)), below, min(_room(cheap, targets), lots))
     if not more:
         return targets
     return {**targets, cheap.offer.name: targets[cheap.offer.name] + more * cheap.offer.replicas_per_lot}
@@ -161,13 +162,13 @@ def _wake(view: View, offers: list[OfferView], outlay: Outlay, targets: Targets)
 
     A layer used for less than a tenth pays for nobody, but without spill a first request would wait for ever.
     """
-    if view.fleet.spill is not None and outlay.worth.limit_per_second > 0.0:
+    if view.fleet.spill is not None and outlay.start.worth.limit_per_second > 0.0:
         return targets
     seen = next((seen for seen in offers if _room(seen, targets) > 0 or seen.held > 0), None)
     if seen is None:
         return targets
     soon = seen.offer.lead_time_seconds + AWAKE_SECONDS
-    coming = max(level[-1] for time, level in zip(outlay.start.times, outlay.start.demand.tolist(), strict=True) if time <= soon)
+    coming = max(level[-1] for time, level in zip(outlay.start.grid.times, outlay.start.grid.demand.tolist(), strict=True) if time <= soon)
     if view.backlog <= 0.0 and not view.demand_per_second and coming < AWAKE_SHARE * seen.offer.capacity_per_second:
         return targets
     return {**targets, seen.offer.name: min(seen.offer.replicas_per_lot, most_of(seen))}

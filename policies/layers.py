@@ -64,6 +64,20 @@ class Grid:
     top: float
 
 
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """A grid and the worth of work carried on it.
+
+    `bands` f64[B x T, Q] is the demand and, below it, the demand beyond what spill may take, so that one pass values both;
+    `prices` f64[B] is what a unit of each saves, USD.
+    """
+
+    grid: Grid
+    worth: Worth
+    bands: Array
+    prices: Array
+
+
 def grid_of(outlook: Outlook, age_seconds: float = 0.0) -> Grid:
     """Return the integration grid of a forecast made `age_seconds` ago (to the second); the past part of it is dropped."""
     return lay_out(outlook.horizons_seconds, outlook.demand, quantile_weights(tuple(outlook.quantiles.tolist())), age_seconds)
@@ -125,21 +139,26 @@ def carried(grid: Grid, low: float, high: float) -> list[float]:
 
 def value_carried(grid: Grid, low: float, high: float, worth: Worth) -> list[float]:
     """Return the USD that the layer saves from now to each time of the grid."""
+    return saved(priced(grid, worth), low, high)
+
+
+def priced(grid: Grid, worth: Worth) -> Priced:
+    """Return the grid with what carried work is worth on it."""
     price = min(worth.usd_per_unit, DEAREST_USD_PER_UNIT)
-    rate = price * (_used(grid, low, high) - low)
-    extra, limit = min(worth.miss_usd_per_unit, DEAREST_USD_PER_UNIT) - price, worth.limit_per_second
-    if extra > 0.0 and grid.top > low + limit:
-        rate += extra * (_used(grid, low + limit, high + limit) - (low + limit))
-    saved: list[float] = grid.integral.dot(rate).tolist()
-    return saved
+    extra = min(worth.miss_usd_per_unit, DEAREST_USD_PER_UNIT) - price
+    if extra > 0.0 and grid.top > worth.limit_per_second:
+        return Priced(grid, worth, np.concatenate((grid.demand, grid.demand - worth.limit_per_second)), np.array((price, extra)))
+    return Priced(grid, worth, grid.demand, np.array((price,)))
 
 
-def _used(grid: Grid, low: float, high: float) -> Array:
-    """Return f64[T], the expected demand at each time, no less than `low` and no more than `high`."""
-    used = np.minimum(grid.demand, high)
+def saved(priced: Priced, low: float, high: float) -> list[float]:
+    """Return the USD that the layer between two capacities saves from now to each time of the grid."""
+    used = np.minimum(priced.bands, high)
     np.maximum(used, low, out=used)
-    expected: Array = used.dot(grid.weights)
-    return expected
+    used = used.dot(priced.grid.weights)
+    used -= low
+    usd: list[float] = priced.grid.integral.dot(priced.prices.dot(used.reshape(len(priced.prices), -1))).tolist()
+    return usd
 
 
 def pays_to_start(times: Sequence[float], value: Sequence[float], rent: float, lead: float, hold: float, boots: float = 1.0) -> bool:
@@ -175,9 +194,9 @@ def pays_to_keep(times: Sequence[float], value: Sequence[float], rent: float, le
     return False
 
 
-def kept(view: OfferView, grid: Grid, base: float, worth: Worth, replicas: int | None = None) -> int:
+def kept(view: OfferView, priced: Priced, base: float, replicas: int | None = None) -> int:
     """Return how many of an offer's held lots (or of its `replicas`), stacked on `base`, are worth keeping; a begun lot counts as one."""
-    offer = view.offer
+    offer, grid, worth = view.offer, priced.grid, priced.worth
     held = -(-(view.held if replicas is None else replicas) // offer.replicas_per_lot)
     rent = marginal_usd_per_second(view) * offer.replicas_per_lot
     if held == 0 or rent <= 0.0:
@@ -185,15 +204,15 @@ def kept(view: OfferView, grid: Grid, base: float, worth: Worth, replicas: int |
     size = offer.capacity_per_second * offer.replicas_per_lot
 
     def pays(lots: int) -> bool:
-        value = value_carried(grid, base + (lots - 1) * size, base + lots * size, worth)
+        value = saved(priced, base + (lots - 1) * size, base + lots * size)
         return pays_to_keep(grid.times, [worth.kept_times * usd for usd in value], rent, offer.lead_time_seconds)
 
     return held if pays(held) else _last_that_pays(pays, held - 1, likely(grid, base, size, rent, worth, offer.lead_time_seconds))
 
 
-def started(view: OfferView, grid: Grid, base: float, worth: Worth, most: int) -> int:
+def started(view: OfferView, priced: Priced, base: float, most: int) -> int:
     """Return how many further lots of an offer, stacked on `base`, are worth asking for now, `most` at the most."""
-    offer = view.offer
+    offer, grid, worth = view.offer, priced.grid, priced.worth
     size = offer.capacity_per_second * offer.replicas_per_lot
     most = min(most, int(-(-max(grid.top - base, 0.0) // size)))
     rent = marginal_usd_per_second(view) * offer.replicas_per_lot
@@ -203,7 +222,7 @@ def started(view: OfferView, grid: Grid, base: float, worth: Worth, most: int) -
         return most
 
     def pays(lots: int) -> bool:
-        value = value_carried(grid, base + (lots - 1) * size, base + lots * size, worth)
+        value = saved(priced, base + (lots - 1) * size, base + lots * size)
         return pays_to_start(grid.times, value, rent, offer.lead_time_seconds, offer.hold_seconds, worth.boots_repaid)
 
     return _last_that_pays(pays, most, likely(grid, base, size, rent, worth, offer.lead_time_seconds))

@@ -4,16 +4,21 @@ Owns signals and files only; `controlplane.pipe` answers the lines.
 """
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import batched
 from pathlib import Path
 from types import FrameType
-from typing import BinaryIO
 
 from controlplane.commands.destination import require_writable
 from controlplane.config import load_fleets
 from controlplane.pipe import Pipe, run_pipe
+
+READ_BYTES = 65536
+# More lines that came together are answered in turns, so that the first answer of many is not late.
+LINES_TOGETHER = 64
 
 
 class _Ended(Exception):
@@ -30,7 +35,7 @@ def decide_lines(policies: Sequence[Path], state: Path | None) -> int:
         # Before the first line: to learn at the end that nothing can be saved would be too late.
         require_writable("--state", state)
         pipe.load(state)
-    reading = _Reading(sys.stdin.buffer)
+    reading = _Reading(sys.stdin.fileno())
     signal.signal(signal.SIGTERM, reading.end)
     status = run_pipe(pipe, reading, sys.stdout.buffer, sys.stderr.buffer)
     if state is not None:
@@ -39,10 +44,10 @@ def decide_lines(policies: Sequence[Path], state: Path | None) -> int:
 
 
 class _Reading:
-    """Lines of a stream, until it ends or a signal says so: a line that is being answered is answered first."""
+    """Lines of a file descriptor, as many at a time as came together, until it ends or a signal says so; what is begun is answered."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
         self._waiting = False
         self._ended = False
 
@@ -52,16 +57,30 @@ class _Reading:
         if self._waiting:
             raise _Ended
 
-    def __iter__(self) -> Iterator[bytes]:
-        """Hand out lines."""
-        while not self._ended:
-            self._waiting = True
-            try:
-                line = self._stream.readline()
-            except _Ended:
-                return
-            finally:
-                self._waiting = False
-            if not line:
-                return
-            yield line
+    def __iter__(self) -> Iterator[tuple[bytes, ...]]:
+        """Hand out what has come; a line that nothing ends is one at the end of the stream."""
+        begun: list[bytes] = []
+        while chunk := self._read():
+            *whole, rest = chunk.split(b"\n")
+            if whole:
+                whole[0] = b"".join((*begun, whole[0]))
+                begun.clear()
+            begun.append(rest)
+            for lines in batched(whole, LINES_TOGETHER):
+                if self._ended:
+                    return
+                yield lines
+        if any(begun) and not self._ended:
+            yield (b"".join(begun),)
+
+    def _read(self) -> bytes:
+        """Return what is there, having waited for some; nothing at the end."""
+        if self._ended:
+            return b""
+        self._waiting = True
+        try:
+            return os.read(self._descriptor, READ_BYTES)
+        except _Ended:
+            return b""
+        finally:
+            self._waiting = False

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -90,6 +91,22 @@ def test_bad_lines_are_told_on_standard_error_and_the_good_ones_answered(tmp_pat
     assert answered == [json.loads(line)["time"] for line in (good[0], good[1], good[3])]
     errors = [json.loads(line) for line in result.stderr.splitlines()]
     assert [(error["type"], error["line"]) for error in errors] == [("error", 2), ("error", 4), ("error", 6)]
+
+
+def test_lines_in_pieces_and_several_at_a_time_are_answered_without_waiting_for_more(tmp_path: Path, policy: Path) -> None:
+    lines = list(lines_of(5))
+    given = b"".join(lines)
+    cuts = (0, 7, len(lines[0]) - 1, len(lines[0]) + 20, len(given) - 9, len(given))
+    with deciding(tmp_path, str(policy)) as process:
+        got, answered = _stream(process.stdout), 0
+        for start, end in pairwise(cuts):
+            give(process, [given[start:end]])
+            for line in lines[answered : given[:end].count(b"\n")]:
+                assert json.loads(got.readline())["time"] == json.loads(line)["time"]
+                answered += 1
+        _stream(process.stdin).close()
+        assert process.wait(PATIENCE_SECONDS) == 0
+    assert answered == len(lines)
 
 
 def test_sigterm_saves_the_state_and_a_restart_goes_on_as_if_nothing_had_happened(tmp_path: Path, policy: Path) -> None:

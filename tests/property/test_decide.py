@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from controlplane.contracts.fleet import Behavior, Budget, Direction, Offer, StepKind, Tier
 from policies.decide import decide, start_memory
 from policies.desire import desire
-from policies.layers import Worth, grid_of, kept, started
+from policies.layers import Worth, grid_of, kept, priced, started
 from policies.stabilize import young
 from policies.view import Headroom, Memory, OfferView, Outlook, Targets, View
 from tests.property.decide_worlds import DIRECTIONS, histories, offers, outlooks, views
@@ -195,8 +195,8 @@ def test_more_demand_never_asks_for_less_of_one_offer(world: tuple[View, Memory]
     worth = Worth(0.003)
     for seen in view.offers:
         low, high = grid_of(outlook), grid_of(more)
-        assert kept(seen, low, 0.0, worth) <= kept(seen, high, 0.0, worth)
-        assert started(seen, low, 0.0, worth, 40) <= started(seen, high, 0.0, worth, 40)
+        assert kept(seen, priced(low, worth), 0.0) <= kept(seen, priced(high, worth), 0.0)
+        assert started(seen, priced(low, worth), 0.0, 40) <= started(seen, priced(high, worth), 0.0, 40)
 
 
 @given(outlooks(), st.floats(1.0, 5.0), st.data())

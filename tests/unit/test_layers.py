@@ -13,6 +13,7 @@ from policies.layers import (
     kept,
     pays_to_keep,
     pays_to_start,
+    priced,
     quantile_weights,
     scaled,
     started,
@@ -49,7 +50,7 @@ def test_a_layer_carries_the_demand_that_reaches_into_it() -> None:
 def test_spill_at_three_times_the_rent_keeps_a_layer_used_a_quarter_of_the_time(use: float, keeps: bool) -> None:
     """A third would pay for the rent; what is held counts 1.3 times, since it can still be let go later."""
     grid = grid_of(flat(100.0 + use * CAPACITY))
-    assert kept(seen(1), grid, 100.0, SPILL) == (1 if keeps else 0)
+    assert kept(seen(1), priced(grid, SPILL), 100.0) == (1 if keeps else 0)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_spill_at_three_times_the_rent_keeps_a_layer_used_a_quarter_of_the_time(
     ],
 )
 def test_newsvendor(demand: float, spread: float, replicas: int, why: str) -> None:
-    assert started(seen(), grid_of(flat(demand, spread)), 0.0, SPILL, most=40) == replicas, why
+    assert started(seen(), priced(grid_of(flat(demand, spread)), SPILL), 0.0, most=40) == replicas, why
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_newsvendor(demand: float, spread: float, replicas: int, why: str) -> No
 )
 def test_the_dearer_a_miss_the_higher_the_quantile(multiple: float, replicas: int) -> None:
     worth = Worth(SPILL_USD / 3.0 * multiple)
-    assert started(seen(), grid_of(flat(100.0, 0.5)), 0.0, worth, most=40) == replicas
+    assert started(seen(), priced(grid_of(flat(100.0, 0.5)), worth), 0.0, most=40) == replicas
 
 
 @pytest.mark.parametrize(
@@ -81,12 +82,12 @@ def test_the_dearer_a_miss_the_higher_the_quantile(multiple: float, replicas: in
 )
 def test_a_rise_is_answered_when_its_lead_time_comes_and_no_earlier(rise_minute: float, asks: int) -> None:
     grid = grid_of(outlook_of(lambda t: 50.0 if t >= rise_minute * MINUTE else 0.0))
-    assert started(seen(), grid, 0.0, SPILL, most=40) == asks
+    assert started(seen(), priced(grid, SPILL), 0.0, most=40) == asks
 
 
 def test_a_peak_too_short_to_pay_for_its_boot_is_left_to_spill() -> None:
     grid = grid_of(outlook_of(lambda t: 150.0 if 8 * MINUTE <= t < 9 * MINUTE else 100.0))
-    assert started(seen(), grid, 100.0, SPILL, most=40) == 0
+    assert started(seen(), priced(grid, SPILL), 100.0, most=40) == 0
 
 
 @pytest.mark.parametrize(
@@ -96,35 +97,35 @@ def test_a_peak_too_short_to_pay_for_its_boot_is_left_to_spill() -> None:
 def test_release_sees_the_next_rise(quiet_minutes: float, keeps: int) -> None:
     """Letting go costs a boot at the next rise, so a valley shorter than that is held through, a long one is not."""
     grid = grid_of(outlook_of(lambda t: 0.0 if t < quiet_minutes * MINUTE else 50.0))
-    assert kept(seen(5, lead_time_seconds=15 * MINUTE), grid, 0.0, SPILL) == keeps
+    assert kept(seen(5, lead_time_seconds=15 * MINUTE), priced(grid, SPILL), 0.0) == keeps
 
 
 def test_a_long_minimum_hold_counts_against_a_short_wave() -> None:
     grid = grid_of(outlook_of(lambda t: 50.0 if t < 1 * HOUR else 0.0))
-    assert started(seen(hold_seconds=10 * MINUTE), grid, 0.0, SPILL, most=40) == 5
-    assert started(seen(hold_seconds=12 * HOUR), grid, 0.0, SPILL, most=40) == 0
+    assert started(seen(hold_seconds=10 * MINUTE), priced(grid, SPILL), 0.0, most=40) == 5
+    assert started(seen(hold_seconds=12 * HOUR), priced(grid, SPILL), 0.0, most=40) == 0
 
 
 def test_work_beyond_what_spill_may_take_is_worth_a_miss() -> None:
     grid = grid_of(flat(100.0, 0.5))
     limited = Worth(SPILL_USD, limit_per_second=20.0, miss_usd_per_unit=SPILL_USD * 100.0)
-    assert started(seen(), grid, 0.0, SPILL, most=40) == 12
-    assert started(seen(), grid, 0.0, limited, most=40) == 13, "20/s of spill stand in for the last two layers"
+    assert started(seen(), priced(grid, SPILL), 0.0, most=40) == 12
+    assert started(seen(), priced(grid, limited), 0.0, most=40) == 13, "20/s of spill stand in for the last two layers"
     closed = Worth(SPILL_USD, limit_per_second=0.0, miss_usd_per_unit=SPILL_USD * 100.0)
-    assert started(seen(), grid, 0.0, closed, most=40) == 15
+    assert started(seen(), priced(grid, closed), 0.0, most=40) == 15
 
 
 def test_lots_are_bought_and_let_go_whole() -> None:
     rack = seen(replicas_per_lot=8)
-    assert started(rack, grid_of(flat(100.0)), 0.0, SPILL, most=5) == 1, "the second rack would be used for a quarter"
-    assert started(rack, grid_of(flat(110.0)), 0.0, SPILL, most=5) == 2, "at 3/8 it pays"
-    assert kept(seen(16, replicas_per_lot=8), grid_of(flat(40.0)), 0.0, SPILL) == 1
+    assert started(rack, priced(grid_of(flat(100.0)), SPILL), 0.0, most=5) == 1, "the second rack would be used for a quarter"
+    assert started(rack, priced(grid_of(flat(110.0)), SPILL), 0.0, most=5) == 2, "at 3/8 it pays"
+    assert kept(seen(16, replicas_per_lot=8), priced(grid_of(flat(40.0)), SPILL), 0.0) == 1
 
 
 def test_an_old_forecast_is_read_from_now_on() -> None:
     rise = outlook_of(lambda t: 50.0 if t >= 60 * MINUTE else 0.0)
-    assert started(seen(), grid_of(rise, age_seconds=52 * MINUTE), 0.0, SPILL, most=40) == 5
-    assert started(seen(), grid_of(rise, age_seconds=1e9), 0.0, SPILL, most=40) == 0
+    assert started(seen(), priced(grid_of(rise, age_seconds=52 * MINUTE), SPILL), 0.0, most=40) == 5
+    assert started(seen(), priced(grid_of(rise, age_seconds=1e9), SPILL), 0.0, most=40) == 0
 
 
 def test_work_that_waits_counts_once() -> None:
@@ -137,7 +138,7 @@ def test_work_that_waits_counts_once() -> None:
 
 def test_a_price_that_nobody_knows_buys_nothing() -> None:
     unknown = OfferView(replace(BURST, usd_per_replica_hour=None))
-    assert started(unknown, grid_of(flat(100.0)), 0.0, SPILL, most=40) == 0
+    assert started(unknown, priced(grid_of(flat(100.0)), SPILL), 0.0, most=40) == 0
 
 
 def test_the_boundary_of_both_rules_on_paper() -> None:

@@ -63,9 +63,23 @@ def answer(pipe: Pipe, *lines: str | bytes) -> tuple[int, list[dict[str, Any]], 
     """Return (exit status, answers, errors) of lines given to a pipe."""
     answers, errors = io.BytesIO(), io.BytesIO()
     source = [line if isinstance(line, bytes) else line.encode() + b"\n" for line in lines]
-    status = run_pipe(pipe, source, answers, errors)
+    status = run_pipe(pipe, [source], answers, errors)
     read = [[json.loads(line) for line in stream.getvalue().splitlines()] for stream in (answers, errors)]
     return status, read[0], read[1]
+
+
+def test_lines_that_come_together_are_answered_as_one_by_one(fleets: tuple[Fleet, ...]) -> None:
+    launch = {"type": "launch", "fleet": FLEET, "time": "2026-11-22T10:00:00Z", "name": "v4", "starts": "2026-11-22T10:20:00Z"}
+    alert = {"type": "alert", "fleet": FLEET, "time": "2026-11-22T10:12:00Z", "name": "queue", "action": "lift", "lift_replicas": 3}
+    lines = [
+        observation(minute, 5.0 + 40.0 * (minute % 7 == 3), ready={"owned": 2}, pending={"rented": minute % 3}) for minute in range(40)
+    ]
+    lines[5:5] = [json.dumps(launch), observation(3), "{oops", ""]
+    lines[16:16] = [json.dumps(alert), observation(12, None)]
+    together, alone = Pipe(fleets), Pipe(fleets)
+    one_by_one = [alone.answer([line.encode()])[0] for line in lines]
+    assert [str(each) for each in together.answer([line.encode() for line in lines])] == [str(each) for each in one_by_one]
+    assert sum(isinstance(each, bytes) for each in one_by_one) == 41
 
 
 def test_each_observation_has_one_answer_in_order_and_launch_and_alert_have_none(fleets: tuple[Fleet, ...]) -> None:
