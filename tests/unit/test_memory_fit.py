@@ -218,8 +218,8 @@ def test_every_decision_says_which_offers_are_not_eligible_and_why() -> None:
 
 def test_the_pipe_says_so_too_and_takes_lines_that_count_such_an_offer() -> None:
     line = {"type": "observation", "fleet": "r1", "time": "2026-11-22T10:00:00Z", "demand": 900.0, "ready": {"h200": 1, "other": 0}}
-    answer = Pipe([fleet()]).line(json.dumps(line).encode())
-    assert answer is not None
+    (answer,) = Pipe([fleet()]).answer([json.dumps(line).encode()])
+    assert isinstance(answer, bytes)
     read_back = json.loads(answer)
     assert list(read_back["targets"]) == ["h200"]
     assert "KV cache" in read_back["ineligible"]["other"]
