@@ -17,7 +17,7 @@ from actuators.api import Applied, Failed, IntentStore, Result, Skipped
 from actuators.holdings import HoldingState, Owned, Supplier
 from actuators.intents import ROUNDING_USD, affordable
 from actuators.ledger import Ledger, LedgerStore
-from actuators.market_health import Health
+from actuators.market_health import Health, Trust
 from actuators.market_listing import Watched
 from actuators.market_result import together
 from actuators.market_shop import Shop
@@ -51,10 +51,11 @@ class MarketActuator:
         clock: Callable[[], float] = time.time,
         settle_seconds: float = 300.0,
         ledger: LedgerStore | None = None,
+        health: LedgerStore | None = None,
     ) -> None:
-        """Know nothing of the suppliers yet."""
+        """Know nothing of the suppliers yet. `ledger` and `health` keep what they cost, and how far they are trusted."""
         self._store, self._settings, self._clock = store, settings or MarketSettings(), clock
-        self._ledger = ledger
+        self._ledger, self._trust = ledger, Trust(health)
         self._quoted_usd: float | None = None
         self._has_looked = False
         self._shops: list[Shop] = []
@@ -67,7 +68,10 @@ class MarketActuator:
     async def observe(self, fleet: str, offer: Offer) -> PoolStatus:
         """Return what all suppliers hold together; SupplierUnavailable only where none of them answers."""
         now = self._clock()
+        for shop in self._shops:
+            await self._trust.recall(fleet, part_of(offer, shop.name).name, shop.health)
         await asyncio.gather(*(self._look(shop, fleet, offer, now) for shop in self._shops))
+        await self._note(fleet, offer)
         if not any(shop.answers for shop in self._shops):
             raise SupplierUnavailable("; ".join(f"{shop.name}: {shop.health.reason}" for shop in self._shops))
         for shop in self._shops:
@@ -90,6 +94,11 @@ class MarketActuator:
             lead_time_seconds=None if newest is None else newest.lead_time_seconds,
             message="; ".join(silent),
         )
+
+    async def _note(self, fleet: str, offer: Offer) -> None:
+        """Keep what was learnt of the suppliers."""
+        for shop in self._shops:
+            await self._trust.note(fleet, part_of(offer, shop.name).name, shop.health)
 
     def _paid_usd_per_hour(self, offer: Offer) -> float | None:
         """Return what everything held costs per hour, what is promised and what has failed included; None where that is not known."""
@@ -150,6 +159,7 @@ class MarketActuator:
         if missing >= offer.replicas_per_lot:
             bought, missing = await self._grow(fleet, offer, missing, now)
             results += bought
+            await self._note(fleet, offer)
         return together(results, missing)
 
     async def _grow(self, fleet: str, offer: Offer, missing: int, now: float) -> tuple[list[tuple[str, Result]], int]:

@@ -36,7 +36,7 @@ def market_actuator(options: Mapping[str, Any], store: IntentStore) -> MarketAct
     )
     start = bootstrap_of(options)
     suppliers = {str(name): supplier_of(str(name), options, secret, start) for name in options["suppliers"]}
-    return MarketActuator(suppliers, store, settings, ledger=options.get("ledger"))
+    return MarketActuator(suppliers, store, settings, ledger=options.get("ledger"), health=options.get("health"))
 
 
 def _no_secret(name: str) -> str | None:

@@ -27,6 +27,7 @@ from controlplane.clocks import Clock, SystemClock
 from controlplane.config import read_secret
 from controlplane.contracts.errors import PolicyError
 from controlplane.contracts.fleet import Fleet, Mode, Offer
+from controlplane.contracts.subjects import HEALTH_BUCKET
 from controlplane.quotes import QuoteSource, source_in, source_of
 from controlplane.replay import Replay, shared_time
 from controlplane.services import actuator, collecting, collector, forecaster, planner, quoter, refitter, spiller
@@ -256,6 +257,8 @@ def _actuator(plane: Plane, offer: Offer, store: KvIntentStore, speed: float) ->
         options = {"url": plane.cloud_url, "speed": speed, **{name: value for name, value in options.items() if value is not None}}
     if offer.actuator in ("aws", "market"):
         options = {**options, "secret": read_secret, "ledger": KvLedgerStore(plane.client)}
+    if offer.actuator == "market":
+        options = {**options, "health": KvLedgerStore(plane.client, HEALTH_BUCKET)}
     return registry.create(offer.actuator, options, store)
 
 

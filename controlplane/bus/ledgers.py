@@ -1,6 +1,7 @@
-"""Ledgers of what offers cost, in KV, one text per fleet and offer, behind `actuators.ledger.LedgerStore`.
+"""Texts in KV, one per fleet and offer: ledgers of what offers cost, and how far suppliers are trusted.
 
-Owns only their storage; a ledger that cannot be written is written with the next listing, as it holds everything since.
+Owns only their storage, behind `actuators.ledger.LedgerStore`; what cannot be written now is written the next time, as each text holds
+everything since.
 """
 
 import nats.errors
@@ -15,24 +16,24 @@ log = structlog.get_logger(__name__)
 
 
 class KvLedgerStore:
-    """A LedgerStore over the bucket of ledgers."""
+    """A LedgerStore over a bucket, that of ledgers where none is named."""
 
-    def __init__(self, client: Client) -> None:
-        self._js = client.jetstream()
+    def __init__(self, client: Client, bucket: str = LEDGER_BUCKET) -> None:
+        self._js, self._bucket = client.jetstream(), bucket
 
     async def read(self, fleet: str, offer: str) -> str | None:
         """Return what was written last; SupplierUnavailable while NATS is away, as going on from nothing would lose the past."""
         try:
-            entry = await (await self._js.key_value(LEDGER_BUCKET)).get(f"{fleet}.{offer}")
+            entry = await (await self._js.key_value(self._bucket)).get(f"{fleet}.{offer}")
         except (nats.js.errors.KeyNotFoundError, nats.js.errors.KeyDeletedError):
             return None
         except (nats.errors.Error, OSError, TimeoutError) as error:
-            raise SupplierUnavailable(f"the ledger of {fleet}/{offer} cannot be read: {str(error) or type(error).__name__}") from error
+            raise SupplierUnavailable(f"{self._bucket} of {fleet}/{offer} cannot be read: {str(error) or type(error).__name__}") from error
         return (entry.value or b"").decode()
 
     async def write(self, fleet: str, offer: str, text: str) -> None:
         """Write it."""
         try:
-            await (await self._js.key_value(LEDGER_BUCKET)).put(f"{fleet}.{offer}", text.encode())
+            await (await self._js.key_value(self._bucket)).put(f"{fleet}.{offer}", text.encode())
         except (nats.errors.Error, OSError, TimeoutError) as error:
-            log.warning("the ledger is not written", fleet=fleet, offer=offer, reason=str(error) or type(error).__name__)
+            log.warning("a record is not written", bucket=self._bucket, fleet=fleet, offer=offer, reason=str(error) or type(error).__name__)

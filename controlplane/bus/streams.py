@@ -71,7 +71,8 @@ def wanted(limits: Limits) -> tuple[StreamConfig, ...]:
         )
         for name, names, seconds, size, purpose in history
     )
-    buckets = ((subjects.SNAPSHOT_BUCKET, 1), (subjects.LEASE_BUCKET, 1), (subjects.INTENT_BUCKET, 16), (subjects.LEDGER_BUCKET, 1))
+    once = (subjects.SNAPSHOT_BUCKET, subjects.LEASE_BUCKET, subjects.LEDGER_BUCKET, subjects.HEALTH_BUCKET, subjects.SUPPLIER_BUCKET)
+    buckets = ((subjects.INTENT_BUCKET, 16), *((name, 1) for name in once))
     return streams + tuple(_bucket(name, revisions, limits.replicas) for name, revisions in buckets)
 
 

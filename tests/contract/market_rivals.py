@@ -27,6 +27,7 @@ class Rivals:
     wall: FakeWall = field(default_factory=FakeWall)
     store: MemoryIntentStore = field(default_factory=MemoryIntentStore)
     ledgers: DrillLedger = field(default_factory=DrillLedger)
+    health: DrillLedger | None = None
 
     def __post_init__(self) -> None:
         self.offer = offer_with()
@@ -47,7 +48,8 @@ class Rivals:
 
     def market(self, *, keeps_ledger: bool = True) -> MarketActuator:
         suppliers = {name: simulated_supplier("http://cloud", transport=wire) for name, wire in self.wires.items()}
-        return MarketActuator(suppliers, self.store, self.settings, self.wall, ledger=self.ledgers if keeps_ledger else None)
+        ledgers = self.ledgers if keeps_ledger else None
+        return MarketActuator(suppliers, self.store, self.settings, self.wall, ledger=ledgers, health=self.health)
 
     def held(self) -> dict[str, int]:
         now = self.wall.now_unix

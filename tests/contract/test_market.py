@@ -8,7 +8,6 @@ import pytest
 
 from actuators.api import Applied, Failed, Intent, Skipped
 from actuators.market import MarketActuator, MarketSettings
-from actuators.market_health import Health
 from actuators.market_suppliers import bootstrap_of, market_actuator, supplier_of
 from actuators.simulated import SimulatedSupplier
 from controlplane.contracts.errors import PolicyError, SupplierUnavailable
@@ -132,20 +131,6 @@ async def test_a_slow_supplier_must_be_cheaper(tmp_path: Path) -> None:
     assert rivals.held() == {"cheap": 1, "dear": 2}
 
 
-async def test_a_supplier_whose_machines_do_not_start_is_banned_for_a_while(tmp_path: Path) -> None:
-    rivals = Rivals(tmp_path, settings=MarketSettings(banned_for_seconds=3600.0))
-    rivals.change("cheap", start_failure_share=1.0)
-    market = rivals.market()
-    await market.apply(FLEET, rivals.offer, 2)
-    rivals.settle()
-    await market.apply(FLEET, rivals.offer, 2)
-    assert rivals.held() == {"cheap": 0, "dear": 2}
-    rivals.change("cheap", start_failure_share=0.0)
-    rivals.wall.advance(3700.0)
-    await market.apply(FLEET, rivals.offer, 3)
-    assert rivals.held()["dear"] == 2, "the ban is over; its failures still weigh in the ranking"
-
-
 async def test_a_silent_supplier_still_counts_and_is_not_replaced(tmp_path: Path) -> None:
     rivals = Rivals(tmp_path)
     market = rivals.market()
@@ -171,21 +156,6 @@ async def test_what_was_just_bought_counts_when_its_supplier_falls_silent(tmp_pa
     assert (status.ready, status.pending) == (0, 3)
     await market.apply(FLEET, rivals.offer, 3)
     assert rivals.held() == {"cheap": 3, "dear": 0}
-
-
-async def test_a_supplier_that_never_answers_is_left_in_peace(tmp_path: Path) -> None:
-    rivals = Rivals(tmp_path)
-    rivals.wires["cheap"].is_cut = True
-    market = rivals.market()
-    for _ in range(4):
-        await market.observe(FLEET, rivals.offer)
-    asked = len(rivals.wires["cheap"].requests)
-    await market.observe(FLEET, rivals.offer)
-    assert len(rivals.wires["cheap"].requests) == asked
-    rivals.wires["cheap"].is_cut = False
-    rivals.wall.advance(700.0)
-    await market.apply(FLEET, rivals.offer, 1)
-    assert rivals.held() == {"cheap": 1, "dear": 0}
 
 
 async def test_after_a_restart_a_silent_supplier_holds_what_its_ledger_says(tmp_path: Path) -> None:
@@ -242,21 +212,6 @@ async def test_a_price_that_cannot_be_read_any_more_counts_until_it_expires(tmp_
     assert await usd() == 30.0
     await market.apply(FLEET, rivals.offer, 1)
     assert rivals.held() == {"cheap": 0, "dear": 1}
-
-
-def test_the_breaker_waits_longer_each_time_and_forgets_when_it_is_answered() -> None:
-    health = Health(120.0, 3600.0)
-    for _ in range(2):
-        health.erred(0.0, "silent")
-    assert not health.is_quiet(1.0)
-    health.erred(0.0, "silent")
-    assert health.is_quiet(29.0)
-    assert not health.is_quiet(31.0)
-    health.erred(31.0, "silent")
-    assert health.is_quiet(31.0 + 59.0)
-    health.answered()
-    health.erred(100.0, "silent")
-    assert not health.is_quiet(101.0)
 
 
 def test_a_supplier_without_its_block_is_a_clear_error() -> None:
