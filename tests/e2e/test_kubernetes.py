@@ -64,17 +64,22 @@ async def test_replicas_on_a_real_api_server_follow_a_recorded_day_and_an_alert(
                 assert (own["ready"], own["pending"]) == (0, 2), "asked for, and waiting for a node"
             told = control_plane.call("GET", f"/api/v1/namespaces/{NAMESPACE}/events")["items"]
             assert any("for fleet r1, offer rented" in event["message"] for event in told)
-            assert_kubectl_shows(control_plane)
+            shown = described(control_plane)
+            assert "Scaled" in shown
+            assert "tidegate" in shown
+            assert f"{world.asked('rented')} desired" in shown
     finally:
         world.close()
 
 
-def assert_kubectl_shows(plane: ControlPlane) -> None:
-    """What was done is in `kubectl describe`; without kubectl there is nothing to show it with."""
+def described(plane: ControlPlane) -> str:
+    """Return what `kubectl describe deployment` shows; without kubectl, what the calls that it makes answer."""
     kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        return
-    command = [kubectl, "--kubeconfig", str(plane.kubeconfig()), "--namespace", NAMESPACE, "describe", "deployment", "rented"]
-    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert "Scaled" in shown
-    assert "tidegate" in shown
+    if kubectl is not None:
+        command = [kubectl, "--kubeconfig", str(plane.kubeconfig()), "--namespace", NAMESPACE, "describe", "deployment", "rented"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = plane.call("GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/rented")
+    about = f"involvedObject.uid%3D{found['metadata']['uid']}"
+    events = plane.call("GET", f"/api/v1/namespaces/{NAMESPACE}/events?fieldSelector={about}")["items"]
+    said = [f"{event['reason']} {event['source']['component']} {event['message']}" for event in events]
+    return "\n".join([f"{found['spec']['replicas']} desired", *said])

@@ -1,7 +1,11 @@
 """What `deploy/` holds: every rendered manifest is accepted by a real API server, and the rights in it are enough and no more."""
 
+import contextlib
+import os
 import shutil
 import subprocess
+import time
+import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ from tests.kube.control_plane import ControlPlane
 ROOT = Path(__file__).parents[2] / "deploy"
 OVERLAYS = sorted(path.name for path in (ROOT / "kubernetes" / "overlays").iterdir())
 MONITORING = ROOT / "kubernetes" / "components" / "monitoring" / "service-monitor.yaml"
+COMPONENTS = ("components/monitoring", "components/pod-marks")
 MARKS = "components/pod-marks/rbac-pods.yaml"
 # The server that tests have is older than policy/v1; what is in a budget has not changed.
 OLDER = {"policy/v1": "policy/v1beta1"}
@@ -61,6 +66,54 @@ def test_every_rendered_manifest_is_accepted_by_the_server(control_plane: Contro
             continue
         body = {**body, "apiVersion": OLDER.get(body["apiVersion"], body["apiVersion"]) if is_old else body["apiVersion"]}
         assert post(control_plane, body, "?dryRun=All")["metadata"]["name"] == body["metadata"]["name"]
+
+
+@pytest.mark.needs("kube-apiserver")
+@pytest.mark.needs("kubectl")
+def test_the_components_are_accepted_on_an_overlay(control_plane: ControlPlane, namespaces: None, tmp_path: Path) -> None:
+    with contextlib.suppress(urllib.error.HTTPError):
+        control_plane.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", service_monitor_kind())
+    where = {name: os.path.relpath(ROOT / "kubernetes" / name, tmp_path) for name in ("overlays/all-in-one", *COMPONENTS)}
+    overlay = {"resources": [where.pop("overlays/all-in-one")], "components": list(where.values())}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    bodies = [body for body in rendered(str(tmp_path)) if body["kind"] in ("ServiceMonitor", "ClusterRole", "RoleBinding")]
+    assert {"tidegate-mark-pods", "tidegate"} <= {body["metadata"]["name"] for body in bodies}
+    deadline = time.monotonic() + 10.0
+    for body in bodies:
+        while True:
+            try:
+                kept = post(control_plane, body, "?dryRun=All")
+                assert kept.get("spec") == body.get("spec"), "no field was dropped as unknown"
+                break
+            except urllib.error.HTTPError:
+                # The server may have learnt of the kind only just now.
+                assert time.monotonic() < deadline, body
+                time.sleep(0.1)
+
+
+def service_monitor_kind() -> dict[str, Any]:
+    """Return the ServiceMonitor's definition, with the fields of its reference that the manifests use; any other is dropped."""
+    text, labels = {"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}
+    secret = {"type": "object", "required": ["key"], "properties": {"name": text, "key": text}}
+    sign_in = {"type": "object", "properties": {"type": text, "credentials": secret}}
+    endpoint = {"type": "object", "properties": {"port": text, "path": text, "interval": text, "authorization": sign_in}}
+    spec = {
+        "type": "object",
+        "required": ["selector", "endpoints"],
+        "properties": {
+            "endpoints": {"type": "array", "items": endpoint},
+            "selector": {"type": "object", "properties": {"matchLabels": labels}},
+        },
+    }
+    schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}
+    names = {"plural": "servicemonitors", "singular": "servicemonitor", "kind": "ServiceMonitor"}
+    version = {"name": "v1", "served": True, "storage": True, "schema": schema}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "servicemonitors.monitoring.coreos.com"},
+        "spec": {"group": "monitoring.coreos.com", "scope": "Namespaced", "names": names, "versions": [version]},
+    }
 
 
 @pytest.mark.needs("kubectl")
