@@ -13,6 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import plotly.graph_objects as go
+
 from actuators.api import Applied
 from actuators.holdings import Supplier
 from actuators.market import MarketActuator, MarketSettings, part_of
@@ -23,11 +26,15 @@ from controlplane.sim.cloud_config import CloudConfig, OfferWorld
 from controlplane.sim.cloud_model import Market, ReplicaState
 from controlplane.sim.drill import DrillStore
 from controlplane.sim.drill_supplier import ModelSupplier
+from controlplane.sim.report import Report, Table, Timeline
+from controlplane.sim.report_html import BURST_COLOUR, COST_COLOURS, FLOOR_COLOUR, GRID_COLOUR, PLAIN_LAYOUT, SPILL_COLOUR, render
 from controlplane.traces.library import data_folders
 
 STEP_SECONDS = 600.0
 LEAD_SECONDS = 480.0
 LOW, HIGH = 4, 24
+COLUMNS = ("choice", "USD", "served of what was wanted", "USD per replica-hour served")
+COLOURS = (COST_COLOURS[0], SPILL_COLOUR, FLOOR_COLOUR, BURST_COLOUR, *COST_COLOURS[1:])
 FLEET = "replayed"
 OFFER = Offer("rented", Tier.BURST, 1.0, 0, 200, None, LEAD_SECONDS)
 
@@ -43,10 +50,10 @@ class Run:
     usd_by_step: list[float] = field(default_factory=list)
 
     @property
-    def line(self) -> str:
-        """Return the row of the table."""
+    def row(self) -> tuple[str, ...]:
+        """Return the cells of the table, of `COLUMNS`."""
         each = self.usd / self.served_hours if self.served_hours else math.nan
-        return f"| {self.name} | {self.usd:,.0f} | {self.served_hours / self.wanted_hours:.1%} | {each:.2f} |"
+        return self.name, f"{self.usd:,.0f}", f"{self.served_hours / self.wanted_hours:.1%}", f"{each:.2f}"
 
 
 class Clock:
@@ -127,13 +134,28 @@ async def play(name: str, worlds: Mapping[str, OfferWorld], listed: Mapping[str,
 
 
 def plot(runs: Sequence[Run], file: Path) -> None:
-    """Write the bills over time as a page."""
-    import plotly.graph_objects as go
-
+    """Write the bills over time as a page, with the figures that are printed."""
     days = [step * STEP_SECONDS / 86400.0 for step in range(len(runs[0].usd_by_step))]
-    figure = go.Figure([go.Scatter(x=days, y=run.usd_by_step, name=run.name) for run in runs])
-    figure.update_layout(title="What the same targets cost on a real marketplace", xaxis_title="days", yaxis_title="USD")
-    figure.write_html(file, include_plotlyjs=True)
+    figure = go.Figure()
+    for at, run in enumerate(runs):
+        line = {"color": COLOURS[at % len(COLOURS)], "width": 2.6 if at == 0 else 1.6, "dash": "dash" if at == 1 else "solid"}
+        figure.add_trace(go.Scatter(x=days, y=run.usd_by_step, name=run.name, mode="lines", line=line))
+    legend = {"orientation": "h", "yanchor": "top", "y": -0.14, "x": 0}
+    figure.update_layout(**PLAIN_LAYOUT, height=640, margin={"l": 64, "r": 24, "t": 36, "b": 48}, legend=legend)
+    figure.update_xaxes(title="days", gridcolor=GRID_COLOUR)
+    figure.update_yaxes(title="bill so far, USD", gridcolor=GRID_COLOUR, tickformat="$,.3~s")
+    nothing = np.empty(0)
+    report = Report(
+        title="What the same targets cost on a real GPU marketplace",
+        subtitle=f"{days[-1]:.1f} days of recorded prices and stock of {len(runs) - 2} suppliers of 8 × H100 SXM; purchases simulated",
+        key_figures=(),
+        timeline=Timeline(nothing, nothing, nothing, nothing, nothing, nothing),
+        cost_time_unix=nothing,
+        cost_usd={},
+        tables=(Table("By choice of supplier", COLUMNS, tuple(run.row for run in runs), COLUMNS[1:]),),
+        notes=("A supplier alone that bills little served little: compare USD per replica-hour served, and how much was served.",),
+    )
+    file.write_text(render(report, figure), encoding="utf-8")
 
 
 def main() -> None:
@@ -147,8 +169,8 @@ def main() -> None:
     runs.append(asyncio.run(play("by list price", worlds, listed, wanted, by_list=True)))
     runs += [asyncio.run(play(f"{name} alone", {name: worlds[name]}, listed, wanted, by_list=False)) for name in worlds]
     print(f"{seconds / 86400.0:.1f} days, {len(wanted)} steps, six suppliers of 8 × H100 SXM")
-    print("| choice | USD | served of what was wanted | USD per replica-hour served |\n|---|---:|---:|---:|")
-    print("\n".join(run.line for run in runs))
+    print(f"| {' | '.join(COLUMNS)} |\n|---|---:|---:|---:|")
+    print("\n".join(f"| {' | '.join(run.row)} |" for run in runs))
     if options.report:
         plot(runs, options.report)
 

@@ -32,7 +32,7 @@ def write_bench_page(outcomes: Sequence[Outcome], path: Path) -> None:
     nothing = np.empty(0)
     report = Report(
         title="tidegate against its peers, each at its best in hindsight",
-        subtitle="cost over the clairvoyant's, which knows the future; peers tuned for each case, tidegate not at all",
+        subtitle=f"cost over the clairvoyant's; peers tuned for each case, tidegate not at all · {_world(outcomes)}",
         key_figures=_figures(outcomes),
         timeline=Timeline(nothing, nothing, nothing, nothing, nothing, nothing),
         cost_time_unix=nothing,
@@ -53,6 +53,13 @@ def _figures(outcomes: Sequence[Outcome]) -> tuple[tuple[str, str, str], ...]:
         ("Kept the attainment", f"{kept} of {len(outcomes)}", "cases, tidegate"),
         ("Changes a day", *_changes(outcomes)),
     )
+
+
+def _world(outcomes: Sequence[Outcome]) -> str:
+    """Return how much of each trace was played, and in whose chance."""
+    days = max(outcome.case.max_days for outcome in outcomes)
+    seeds = ", ".join(str(seed) for seed in sorted({outcome.case.seed for outcome in outcomes}))
+    return f"at most {days:g} days of a trace, seed {seeds}"
 
 
 def _changes(outcomes: Sequence[Outcome]) -> tuple[str, str]:
@@ -104,12 +111,15 @@ def _dots(outcomes: Sequence[Outcome]) -> Any:
     figure.add_vline(x=1.0, line={"color": "#808893", "width": 1.2, "dash": "dot"})
     figure.update_layout(
         **PLAIN_LAYOUT,
-        height=170 + 30 * len(outcomes),
-        margin={"l": 24, "r": 24, "t": 30, "b": 48},
+        height=180 + 44 * len(outcomes),
+        margin={"l": 64, "r": 24, "t": 30, "b": 48},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
     )
     figure.update_xaxes(title="cost ÷ clairvoyant", gridcolor=GRID_COLOUR, tickformat=".2f", ticksuffix="×")
-    figure.update_yaxes(autorange="reversed", gridcolor=GRID_COLOUR, automargin=True)
+    # A case's name stands above its dots, so that they keep the width of a small page.
+    figure.update_yaxes(autorange="reversed", gridcolor=GRID_COLOUR, showticklabels=False)
+    for outcome in outcomes:
+        figure.add_annotation(text=outcome.case.name, y=outcome.case.name, x=0, xref="paper", xanchor="left", yshift=15, showarrow=False)
     return figure
 
 

@@ -11,7 +11,9 @@ import numpy as np
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from controlplane.contracts.events import Reason
 from controlplane.contracts.frame import DecisionLine
+from controlplane.contracts.reasons import REASON_WORDS
 from controlplane.contracts.units import format_duration, from_unix
 from controlplane.sim.run import RunResult
 from controlplane.traces.library import Array
@@ -130,7 +132,7 @@ def report_of(
         band_name=band_name,
     )
     summary = Table("Compared on the same work", SUMMARY_COLUMNS, summary_rows(results), SUMMARY_COLUMNS[1:], _summary_note(attainment))
-    tables = (summary, decisions_table(main.lines)) if main.lines else (summary,)
+    tables = (summary, decisions_table(main.lines), reasons_table(main.lines)) if main.lines else (summary,)
     begun, ended = (from_unix(at).strftime("%Y-%m-%d %H:%M") for at in (steps.time_unix[0], steps.time_unix[-1]))
     return Report(
         title=title,
@@ -168,7 +170,7 @@ def decisions_table(lines: Sequence[DecisionLine]) -> Table:
     rows = tuple(
         (
             line.time.strftime("%m-%d %H:%M:%S"),
-            "  ".join(f"{offer} {count}" for offer, count in line.targets.items()),
+            ", ".join(f"{offer} {count}" for offer, count in line.targets.items()),
             f"{line.spill_per_second:,.1f}" if line.spill_per_second < 1e9 else "no limit",
             ", ".join(line.reasons),
         )
@@ -176,6 +178,12 @@ def decisions_table(lines: Sequence[DecisionLine]) -> Table:
     )
     note = f"{len(lines):,} decisions, {len(changed):,} of which changed a target; the last {len(shown):,} of these are shown."
     return Table("Decisions and their reasons", ("time UTC", "targets", "spill allowed /s", "reasons"), rows, ("spill allowed /s",), note)
+
+
+def reasons_table(lines: Sequence[DecisionLine]) -> Table:
+    """Return what the reasons that were given mean."""
+    given = sorted({reason for line in lines for reason in line.reasons})
+    return Table("What the reasons mean", ("reason", "in words"), tuple((reason, REASON_WORDS[Reason(reason)]) for reason in given))
 
 
 def _summary_note(attainment: float | None) -> str:

@@ -63,7 +63,7 @@ def _figure(report: Report) -> Any:
         margin={"l": 64, "r": 24, "t": 36, "b": 40},
         hovermode="x unified",
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.03, "x": 0, "traceorder": "normal"},
-        legend2={"orientation": "h", "yanchor": "top", "y": 0.235, "x": 0.01, "bgcolor": "rgba(0,0,0,0)"},
+        legend2={"orientation": "h", "yanchor": "top", "y": -0.05, "x": 0},
     )
     figure.update_annotations(font_size=14, xanchor="left", x=0)
     figure.update_xaxes(showgrid=False, ticks="outside", ticklen=4, showticklabels=True, tickformatstops=_tick_formats(), showspikes=False)

@@ -146,7 +146,7 @@ def table_rows(lines: Sequence[Line]) -> list[list[str]]:
         row = [line.trace, span(figures.horizon_seconds), f"{figures.scored:,}", f"{figures.pinball:.4g}"]
         row += [f"{line.over_persistence:.2f}", f"{line.over_seasonal_naive:.2f}", f"{figures.mase:.2f}", f"{figures.width:.4g}"]
         row += [off_nominal(figures, level) for level in (0.5, 0.9, 0.95, 0.99)]
-        row += [f"{100 * (figures.peak_coverage[QUANTILES.index(0.9)].value - 0.9):+.1f}"]
+        row += [f"{_points(figures.peak_coverage[QUANTILES.index(0.9)].value - 0.9):+.1f}"]
         rows.append(row + ["–" if np.isnan(line.peers[name]) else f"{line.peers[name]:.2f}" for name in sorted(line.peers)])
     return rows
 
@@ -161,6 +161,11 @@ LEGEND = (
 )
 
 
+def _points(share: float) -> float:
+    """Return a share in points to a tenth; what rounds to nothing is 0.0 and never -0.0."""
+    return round(100.0 * share, 1) + 0.0
+
+
 def off_nominal(figures: Figures, level: float) -> str:
     """Return `+1.2 ±3.0 (2.5)`: points off nominal, half the 95 % interval, and the worst week."""
     place = QUANTILES.index(level)
@@ -168,7 +173,7 @@ def off_nominal(figures: Figures, level: float) -> str:
     weeks = figures.weekly[:, place]
     weeks = weeks[~np.isnan(weeks)]
     worst = f" ({100 * np.abs(weeks - level).max():.1f})" if len(weeks) else ""
-    return f"{100 * (share.value - level):+.1f} ±{50 * (share.high - share.low):.1f}{worst}"
+    return f"{_points(share.value - level):+.1f} ±{50 * (share.high - share.low):.1f}{worst}"
 
 
 def span(seconds: float) -> str:

@@ -10,13 +10,15 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from controlplane.contracts.units import format_duration
+from controlplane.contracts.units import format_duration, from_unix
 from controlplane.sim.report import Report, Table, Timeline, percent
 from controlplane.sim.report_html import BURST_COLOUR, COST_COLOURS, COST_DASHES, FLOOR_COLOUR, GRID_COLOUR, PLAIN_LAYOUT, render
 from controlplane.studies.floor_sizing import Sizing
 from policies.floor import FloorChoice
 
 MOST_LAYERS_LISTED = 200
+FIRST_YEAR = 1980
+DAYS_ARE_WEEKS_SECONDS = 2 * 86400.0  # the history is parted into whole weeks or into days: see `policies.floor.parts_of`
 BAND = "rgba(42,111,151,0.18)"
 ABOUT = (
     "A layer is one lot of replicas on top of those below it. Not reserved, it costs the cheaper of renting it whenever it is needed "
@@ -32,11 +34,11 @@ def write_floor_page(sizing: Sizing, path: Path) -> None:
     nothing = np.empty(0)
     best, trace = sizing.best, sizing.trace
     report = Report(
-        title=f"How much of {sizing.reserved.name} to reserve",
-        subtitle=f"fleet {sizing.fleet.name} · {trace.name} · {format_duration(round(trace.span_seconds))} of history",
+        title="How many replicas to reserve",
+        subtitle=f"fleet {sizing.fleet.name}, offer {sizing.reserved.name} · {trace.name} · {_period(sizing)}",
         key_figures=(
             ("Reserve", f"{best.replicas * sizing.lot}", f"replicas, {best.term.name}; the policy's floor is {sizing.held * sizing.lot}"),
-            ("Saves", f"${best.saving_usd_per_hour:,.2f}/h", _range(best.saving_low_usd_per_hour, best.saving_high_usd_per_hour)),
+            ("Saves", f"${best.saving_usd_per_hour:,.2f}/h", _range(sizing)),
             ("Over the term", f"${best.saving_usd:,.0f}", "against reserving nothing, if it is like the history"),
         ),
         timeline=Timeline(nothing, nothing, nothing, nothing, nothing, nothing),
@@ -83,8 +85,18 @@ def layer_rows(sizing: Sizing) -> tuple[tuple[str, ...], ...]:
     )
 
 
-def _range(low: float, high: float) -> str:
-    return f"{low:,.2f} to {high:,.2f} from week to week"
+def _period(sizing: Sizing) -> str:
+    """Return from when to when the history goes; a trace that starts at no date (at second 0) has its length only."""
+    begun, ended = (from_unix(float(at)) for at in sizing.trace.time_unix[[0, -1]])
+    length = f"{format_duration(round(sizing.trace.span_seconds))} of history"
+    return length if begun.year < FIRST_YEAR else f"{length}, {begun:%Y-%m-%d %H:%M} – {ended:%Y-%m-%d %H:%M} UTC"
+
+
+def _range(sizing: Sizing) -> str:
+    low, high = sizing.best.saving_low_usd_per_hour, sizing.best.saving_high_usd_per_hour
+    count = len(sizing.part_uses)
+    part = "week" if sizing.trace.span_seconds / count > DAYS_ARE_WEEKS_SECONDS else "day"
+    return f"{low:,.2f} to {high:,.2f} from {part} to {part}" if count > 1 else "of the whole history"
 
 
 def _spread(sizing: Sizing) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +106,7 @@ def _spread(sizing: Sizing) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _figure(sizing: Sizing) -> Any:
-    titles = ("USD per hour of each layer, if it is not reserved, against the break-even lines", "USD per hour saved, by replicas reserved")
+    titles = ("USD/h per layer, against the break-even lines", "USD per hour saved, by replicas reserved")
     figure = make_subplots(rows=2, cols=1, vertical_spacing=0.14, subplot_titles=titles)
     layers = sizing.lot * np.arange(1, len(sizing.use.used) + 1)
     low, high = _spread(sizing)
@@ -107,11 +119,11 @@ def _figure(sizing: Sizing) -> Any:
         **PLAIN_LAYOUT,
         height=820,
         margin={"l": 64, "r": 24, "t": 60, "b": 48},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.04, "x": 0},
+        legend={"orientation": "h", "yanchor": "top", "y": -0.1, "x": 0},
     )
     figure.update_annotations(font_size=14, xanchor="left", x=0)
     figure.update_xaxes(gridcolor=GRID_COLOUR, title="replicas")
-    figure.update_yaxes(gridcolor=GRID_COLOUR, tickprefix="$", separatethousands=True)
+    figure.update_yaxes(gridcolor=GRID_COLOUR, tickformat="$,.3~r")
     return figure
 
 
@@ -134,6 +146,7 @@ def _draw_choice(figure: Any, sizing: Sizing, choice: FloorChoice, at: int) -> N
 
 
 def _band(figure: Any, x: np.ndarray, low: np.ndarray, high: np.ndarray, row: int) -> None:
-    edge: dict[str, Any] = {"mode": "lines", "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
-    figure.add_trace(go.Scatter(x=x, y=low, **edge), row=row, col=1)
-    figure.add_trace(go.Scatter(x=x, y=high, fill="tonexty", fillcolor=BAND, **edge), row=row, col=1)
+    edge: dict[str, Any] = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+    figure.add_trace(go.Scatter(x=x, y=low, showlegend=False, **edge), row=row, col=1)
+    named: dict[str, Any] = {"name": "range over the history", "showlegend": row == 1}
+    figure.add_trace(go.Scatter(x=x, y=high, fill="tonexty", fillcolor=BAND, **named, **edge), row=row, col=1)

@@ -10,6 +10,7 @@ from typing import Any
 
 from controlplane.contracts.events import Actuation, Alert, Decision, Event, Forecast, Launch, Observation, PoolStatus, Quote
 from controlplane.contracts.fleet import Fleet, Tier
+from controlplane.contracts.reasons import REASON_WORDS
 
 POINTS = 720
 DECISIONS = 50
@@ -129,6 +130,7 @@ class Board:
             "decisions": [decision.model_dump(mode="json", exclude={"demand_quantiles"}) for decision in reversed(board.decisions)],
             "actuations": [actuation.model_dump(mode="json") for actuation in reversed(board.actuations)],
             "points": list(board.points),
+            "reason_words": {reason.value: words for reason, words in REASON_WORDS.items()},
         }
 
     def _offer(self, board: FleetBoard, offer: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 // The dashboard: asks the status API every two seconds and draws what it says. It holds no state but the token and the chosen fleet.
 "use strict";
 
-const WIDTH = 900, HEIGHT = 240, LEFT = 62, RIGHT = 10, TOP = 10, BOTTOM = 26, EVERY_MS = 2000;
+const HEIGHT = 200, LEFT = 52, RIGHT = 8, TOP = 10, BOTTOM = 24, NARROW = 560, EVERY_MS = 2000;
 const at = (id) => document.getElementById(id);
 let token = sessionStorage.getItem("tidegate-token") || "";
 let chosen = decodeURIComponent(location.hash.slice(1));
@@ -31,19 +31,31 @@ async function ask(path) {
   return answer.json();
 }
 
+// The round number at or above a quarter of what is to be shown: 1, 2, 2.5, 5 or 10 times a power of ten.
+function tick(top) {
+  const quarter = Math.max(top, 1e-9) / 4, power = 10 ** Math.floor(Math.log10(quarter));
+  return power * [1, 2, 2.5, 5, 10].find((step) => step * power >= quarter * 0.999);
+}
+
 class Chart {
   constructor(svg, from, to, top) {
-    this.svg = svg; this.from = from; this.span = Math.max(to - from, 1); this.top = Math.max(top, 1e-9) * 1.08;
+    // Drawn in the page's own pixels, so that the letters are as large on a telephone.
+    this.width = Math.max(svg.clientWidth, 260);
+    const step = tick(top), parts = this.width < NARROW ? 2 : 4;
+    this.svg = svg; this.from = from; this.span = Math.max(to - from, 1); this.top = 4 * step;
+    svg.setAttribute("viewBox", `0 0 ${this.width} ${HEIGHT}`);
     svg.replaceChildren();
     for (let part = 0; part <= 4; part++) {
-      const value = (this.top * part) / 4, y = this.y(value);
-      svg.append(drawn("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: y, y2: y }));
-      svg.append(drawn("text", { x: LEFT - 6, y: y + 4, "text-anchor": "end" }, shown(value, this.top < 10 ? 1 : 0)));
-      const when = from + (this.span * part) / 4;
-      svg.append(drawn("text", { x: this.x(when), y: HEIGHT - 5, "text-anchor": part === 0 ? "start" : part === 4 ? "end" : "middle" }, clock(when, this.span > 86400)));
+      const y = this.y(step * part);
+      svg.append(drawn("line", { class: "axis", x1: LEFT, x2: this.width - RIGHT, y1: y, y2: y }));
+      svg.append(drawn("text", { x: LEFT - 6, y: y + 4, "text-anchor": "end" }, shown(step * part, step < 1 ? 4 : 1)));
+    }
+    for (let part = 0; part <= parts; part++) {
+      const when = from + (this.span * part) / parts;
+      svg.append(drawn("text", { x: this.x(when), y: HEIGHT - 5, "text-anchor": part === 0 ? "start" : part === parts ? "end" : "middle" }, clock(when, this.span > 86400)));
     }
   }
-  x(when) { return LEFT + ((when - this.from) / this.span) * (WIDTH - LEFT - RIGHT); }
+  x(when) { return LEFT + ((when - this.from) / this.span) * (this.width - LEFT - RIGHT); }
   y(value) { return HEIGHT - BOTTOM - (Math.min(value, this.top) / this.top) * (HEIGHT - TOP - BOTTOM); }
   // A value that is not known leaves a gap: it is not drawn as zero.
   line(points, kind) {
@@ -110,9 +122,30 @@ function fill(id, rows) {
   }));
 }
 
+// Only the stages that moved a target or say why; an offer's number is shown as before→after where it moved.
+function drawStages(fleet) {
+  const { stages = [], time = "" } = fleet.decision || {}, names = fleet.offers.map((offer) => offer.name);
+  at("made").textContent = fleet.decision ? `${time.slice(0, 19).replace("T", " ")} UTC, cause: ${fleet.decision.cause}; replicas` : "";
+  const head = element("tr");
+  head.append(...["stage", ...names, "why"].map((name) => element("th", name)));
+  at("stage-names").replaceChildren(head);
+  const telling = stages.filter((stage) => stage.reasons.length || names.some((name) => stage.before[name] !== stage.after[name]));
+  fill("stages", telling.map(({ name, before, after, reasons }) => [
+    [name, "narrow"],
+    ...names.map((offer) => [before[offer] === after[offer] ? shown(after[offer], 0) : `${shown(before[offer], 0)}→${shown(after[offer], 0)}`, "narrow"]),
+    [reasons.map((reason) => fleet.reason_words[reason] || reason).join("; ")],
+  ]));
+}
+
+function drawWords(fleet, made) {
+  const told = [...new Set(made.flatMap((decision) => decision.reasons))].sort();
+  at("words").replaceChildren(...told.flatMap((reason) => [element("dt", reason), element("dd", fleet.reason_words[reason] || "")]));
+}
+
 function show(fleet) {
-  const decision = fleet.decision;
+  const decision = fleet.decision, made = fleet.decisions.slice(0, 15);
   at("mode").textContent = fleet.mode;
+  at("carried").textContent = `${fleet.unit} per second that ready replicas carry within the SLO`;
   at("unit").textContent = `${fleet.unit} per second${fleet.model ? ` · ${fleet.model}` : ""}`;
   const ready = fleet.offers.reduce((sum, offer) => sum + (offer.ready || 0), 0), pending = fleet.offers.reduce((sum, offer) => sum + (offer.pending || 0), 0);
   const numbers = [
@@ -126,11 +159,13 @@ function show(fleet) {
   at("numbers").replaceChildren(...numbers.map(([name, value]) => { const box = element("div"); box.append(element("b", value), element("span", name)); return box; }));
   fill("offers", fleet.offers.map((offer) => [
     [offer.tier, "narrow"], [offer.name, "narrow"], [shown(offer.target, 0)], [shown(offer.ready, 0)], [shown(offer.pending, 0)], [shown(offer.usd_per_replica_hour, 2)],
-    offer.unavailable ? ["not available", "bad"] : offer.ready === null ? ["not seen yet"] : offer.ready + offer.pending === offer.target ? ["as decided", "good"] : ["on its way"],
+    offer.unavailable ? [`not available${offer.message ? `: ${offer.message}` : ""}`, "bad"] : offer.ready === null ? ["not seen yet"] : offer.ready + offer.pending === offer.target ? ["as decided", "good"] : ["on its way"],
   ]));
   at("alerting").hidden = !fleet.alerts.length;
   fill("alerts", fleet.alerts.map((alert) => [[alert.name], [alert.action + (alert.lift_replicas ? ` +${alert.lift_replicas}` : "")], [(alert.expires || "").slice(11, 19)], [alert.summary]]));
-  fill("decisions", fleet.decisions.slice(0, 15).map((made) => [[made.time.slice(5, 19).replace("T", " "), "narrow"], [made.cause, "narrow"], [made.summary.replace(/ \([^()]*\)$/, "")], [made.reasons.join(", ")]]));
+  fill("decisions", made.map((one) => [[one.time.slice(5, 19).replace("T", " "), "narrow"], [one.cause, "narrow"], [one.summary.replace(/ \([^()]*\)$/, "")], [one.reasons.join(", ")]]));
+  drawStages(fleet);
+  drawWords(fleet, made);
   drawDemand(fleet);
   drawCapacity(fleet);
 }
@@ -144,7 +179,9 @@ async function round() {
     at("fleet").value = chosen;
     const fleet = await ask(`api/fleets/${encodeURIComponent(chosen)}`);
     show(fleet);
-    at("state").textContent = fleet.decision ? `newest decision ${fleet.decision.time.slice(0, 19).replace("T", " ")} UTC` : "no decision yet";
+    const when = (event) => `${event.time.slice(0, 19).replace("T", " ")} UTC`;
+    at("state").textContent = fleet.decision ? `newest decision ${when(fleet.decision)}` : "no decision yet";
+    at("state").textContent += fleet.observation ? `, newest observation ${when(fleet.observation)}` : ", nothing observed yet";
     at("state").className = "";
   } catch (error) {
     at("state").textContent = error.message;

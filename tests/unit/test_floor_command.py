@@ -91,7 +91,9 @@ def test_the_page_stands_alone_and_shows_both_plots(tmp_path: Path, month: Path)
     page = tmp_path / "floor.html"
     assert sized(tmp_path, month, "--report", str(page), "--term", "1y=20", "--term", "3y=15") == 0
     text = page.read_text()
-    assert "How much of own to reserve" in text
+    assert "How many replicas to reserve" in text
+    assert "offer own · month · 28d of history" in text
+    assert "range over the history" in text
     assert "against the break-even lines" in text
     assert "USD per hour saved, by replicas reserved" in text
     assert 'src="http' not in text

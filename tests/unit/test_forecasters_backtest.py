@@ -33,6 +33,9 @@ def test_a_csv_with_its_own_column_names_gives_a_table_json_and_a_page(tmp_path:
     assert "mine" in capsys.readouterr().out
     text = page.read_text(encoding="utf-8")
     assert "Coverage by nominal quantile" in text
+    assert "1 h ahead, work per second" in text
+    assert "mine, 3d, 2023-11-1" in text
+    assert 'src="http' not in text
     assert backtest_traces(BacktestOptions((str(path),), column="calls", time_column="moment", as_json=True)) == 0
     lines = json.loads(capsys.readouterr().out)
     assert [line["horizon_seconds"] for line in lines] == [60.0, 600.0, 3600.0, 21600.0, 86400.0, 172800.0]

@@ -157,6 +157,12 @@ def test_metric_names_follow_the_conventions() -> None:
         assert family.type != "counter" or all(sample.name.endswith("_total") for sample in family.samples)
 
 
+async def test_the_status_explains_every_reason_that_a_decision_may_have() -> None:
+    told_words = (await told().ask("GET", "/api/fleets/r1")).json()["reason_words"]
+    assert set(told_words) == set(Reason)
+    assert all(told_words.values())
+
+
 async def test_the_page_brings_all_that_it_needs_and_no_data() -> None:
     rig = told()
     page = await rig.ask("GET", "/")
