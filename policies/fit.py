@@ -6,7 +6,7 @@ heads stores copies, and weights of a model are spread over all GPUs. What canno
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from policies.capacity import model_key
 from policies.fit_facts import GPUS, MODELS
@@ -102,6 +102,7 @@ def gpus() -> dict[str, Gpu]:
     return found
 
 
+@lru_cache(maxsize=4096)
 def name_key(name: str) -> str:
     """Return what names of one architecture share, however it is quantized: `RedHatAI/Llama-3.3-70B-Instruct-AWQ` is `llama-3.3-70b`."""
     plain = name.lower()
@@ -110,6 +111,7 @@ def name_key(name: str) -> str:
     return model_key(plain)
 
 
+@lru_cache(maxsize=4096)
 def precision_in_name(name: str) -> str | None:
     """Return the precision that a model's name states, such as int4 for `…-AWQ`; None where it states none."""
     return next((precision for precision, pattern in _IN_A_NAME if pattern.search(name.lower())), None)

@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from controlplane.cli import main
 from controlplane.contracts.errors import PolicyError
@@ -95,6 +97,25 @@ def test_everything_that_was_measured_is_reckoned_to_fit() -> None:
         fit = reckon(Load(row.model, row.input_tokens + row.output_tokens, precision=precision), row.accelerator, row.per_replica)
         assert fit is not None, f"{row.model} on {row.accelerator} is measured, but no fact says how large they are"
         assert fit.holds, fit.text
+
+
+@given(st.sampled_from(sorted(models())), st.sampled_from(sorted(gpus())), st.integers(1, 16), st.floats(1.0, 2e5), st.floats(1.0, 512.0))
+def test_more_gpus_never_hold_less_and_more_to_hold_never_fits_better(
+    model: str, gpu: str, count: int, tokens: float, requests: float
+) -> None:
+    def holds(count: int, tokens: float, requests: float, precision: str | None = None) -> bool:
+        fit = reckon(Load(model, tokens, requests, precision), gpu, count)
+        assert fit is not None
+        return fit.holds
+
+    if holds(count, tokens, requests):
+        assert holds(count + 1, tokens, requests)
+        assert holds(count, tokens / 2.0, requests)
+        assert holds(count, tokens, requests / 2.0)
+    if holds(count, tokens, requests, "bf16"):
+        assert holds(count, tokens, requests, "fp8")
+    if holds(count, tokens, requests, "fp8"):
+        assert holds(count, tokens, requests, "int4")
 
 
 @pytest.mark.needs("trace data")
