@@ -33,6 +33,10 @@ def _kube_assets() -> Path:
     return Path(os.environ.get("KUBEBUILDER_ASSETS") or "/usr/local/kubebuilder/bin")
 
 
+def _has_beside_traces(path: str) -> bool:
+    return any((folder / path).exists() for folder in _trace_folders())
+
+
 def _has_trace_data() -> bool:
     from controlplane.traces.library import list_traces
 
@@ -45,6 +49,7 @@ def _trace_folders() -> tuple[Path, ...]:
     return data_folders(os.environ)
 
 
+MEASURED_PROFILES, GPU_PRICES = "serving_profiles/measured_profiles.csv", "gpu_prices/gpu_prices.csv"
 KUBE_PROGRAMS = ("kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler")
 COMPONENTS: dict[str, tuple[str, Callable[[], bool]]] = {
     "kube-apiserver": (
@@ -52,6 +57,7 @@ COMPONENTS: dict[str, tuple[str, Callable[[], bool]]] = {
         lambda: all(os.access(_kube_assets() / name, os.X_OK) for name in KUBE_PROGRAMS),
     ),
     "kubectl": ("kubectl on PATH", lambda: bool(shutil.which("kubectl"))),
+    "docker-compose": ("docker-compose on PATH; it checks a file without a docker", lambda: bool(shutil.which("docker-compose"))),
     "prometheus": ("prometheus and promtool on PATH", lambda: bool(shutil.which("prometheus") and shutil.which("promtool"))),
     "alertmanager": (
         "alertmanager or prometheus-alertmanager on PATH",
@@ -59,6 +65,9 @@ COMPONENTS: dict[str, tuple[str, Callable[[], bool]]] = {
     ),
     "chromium": ("chromium on PATH", lambda: bool(shutil.which("chromium") or shutil.which("chromium-browser"))),
     "aiconfigurator": ("pip install 'tidegate[aiconfigurator]', for Linux on x86-64", lambda: find_spec("aiconfigurator") is not None),
+    "openssl": ("openssl on PATH", lambda: bool(shutil.which("openssl"))),
+    "measured profiles": (f"{MEASURED_PROFILES} beside the traces", lambda: _has_beside_traces(MEASURED_PROFILES)),
+    "GPU prices": (f"{GPU_PRICES} beside the traces", lambda: _has_beside_traces(GPU_PRICES)),
     "trace data": ("trace files in $TIDEGATE_DATA, the user data folder or ../shared/data", _has_trace_data),
 }
 
@@ -89,6 +98,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def trace_folders() -> tuple[Path, ...]:
     """The folders that hold real traces, for tests marked `needs("trace data")`."""
     return _trace_folders()
+
+
+@pytest.fixture(scope="session")
+def measured_profiles() -> Path:
+    """The file of measured serving profiles, for tests marked `needs("measured profiles")`."""
+    return next(path for folder in _trace_folders() if (path := folder / MEASURED_PROFILES).exists())
+
+
+@pytest.fixture(scope="session")
+def gpu_prices() -> Path:
+    """The file of prices of GPUs, for tests marked `needs("GPU prices")`."""
+    return next(path for folder in _trace_folders() if (path := folder / GPU_PRICES).exists())
 
 
 @pytest.fixture(scope="session")

@@ -240,6 +240,20 @@ async def test_the_rights_in_the_manifests_are_no_more_than_that(bound: Scene) -
         assert not is_allowed(bound.plane, verb, group, resource, namespace), f"{verb} {resource}"
 
 
+@pytest.mark.needs("docker-compose")
+def test_the_compose_file_is_valid_and_asks_for_its_token(tmp_path: Path) -> None:
+    command = ["docker-compose", "-f", str(ROOT / "compose" / "compose.yaml"), "config"]
+    plain = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    refused = subprocess.run(command, env=plain, capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+    assert "TIDEGATE_WEB_TOKEN" in refused.stderr
+    token = {"TIDEGATE_WEB_TOKEN": "0123456789abcdef"}
+    shown = subprocess.run(command, env={**plain, **token}, capture_output=True, text=True, check=True).stdout
+    service = yaml.safe_load(shown)["services"]["tidegate"]
+    assert service["environment"]["TIDEGATE_WEB_TOKEN"] == token["TIDEGATE_WEB_TOKEN"]
+    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+
+
 def test_the_compose_file_and_the_image_name_the_same_things() -> None:
     compose = yaml.safe_load((ROOT / "compose" / "compose.yaml").read_text())
     service = compose["services"]["tidegate"]
