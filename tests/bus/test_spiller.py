@@ -1,6 +1,8 @@
 """The spiller on the real server: it follows demand and decisions within a second, and closes when it is told to stop."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -51,9 +53,17 @@ def decision(
     )
 
 
-def spiller(client: Client, router: FakeRouter, mode: Mode = Mode.ACT) -> Spiller:
+@contextlib.asynccontextmanager
+async def following(client: Client, router: FakeRouter, mode: Mode = Mode.ACT) -> AsyncIterator[None]:
+    """A spiller at work, which is stopped in good order at the end."""
     fleet = Fleet(FLEET, Slo(0.99), Unit.REQUESTS, (offer_with(),), Spill("hosted", 0.01), guard=Guard(mode=mode))
-    return Spiller(client, fleet, router, SystemClock(), period_seconds=0.05)
+    work = Spiller(client, fleet, router, SystemClock(), period_seconds=0.05)
+    running = asyncio.create_task(work.run())
+    try:
+        yield
+    finally:
+        work.stop()
+        await running
 
 
 async def say(client: Client, demand: float, ready: int) -> None:
@@ -68,15 +78,12 @@ async def test_it_opens_to_what_would_be_late_and_closes_at_its_end(client: Clie
     router = FakeRouter()
     await say(client, 40.0, ready=3)
     await Publisher(client, "tidegate/test").publish(decision(100.0))
-    work = spiller(client, router)
-    running = asyncio.create_task(work.run())
-    await eventually(lambda: router.shares and router.shares[-1] == pytest.approx(0.25))
-    await say(client, 60.0, ready=3)
-    await eventually(lambda: router.shares[-1] == pytest.approx(0.5))
-    await Publisher(client, "tidegate/test").publish(decision(6.0))
-    await eventually(lambda: router.shares[-1] == pytest.approx(0.1))
-    work.stop()
-    await running
+    async with following(client, router):
+        await eventually(lambda: router.shares and router.shares[-1] == pytest.approx(0.25))
+        await say(client, 60.0, ready=3)
+        await eventually(lambda: router.shares[-1] == pytest.approx(0.5))
+        await Publisher(client, "tidegate/test").publish(decision(6.0))
+        await eventually(lambda: router.shares[-1] == pytest.approx(0.1))
     assert router.shares[-1] == 0.0
 
 
@@ -84,12 +91,9 @@ async def test_an_allowance_that_runs_out_closes_it_without_a_word_from_anyone(c
     router = FakeRouter()
     await say(client, 40.0, ready=3)
     await Publisher(client, "tidegate/test").publish(decision(100.0, seconds=1.0))
-    work = spiller(client, router)
-    running = asyncio.create_task(work.run())
-    await eventually(lambda: router.shares and router.shares[-1] > 0.2)
-    await eventually(lambda: router.shares[-1] == 0.0)
-    work.stop()
-    await running
+    async with following(client, router):
+        await eventually(lambda: router.shares and router.shares[-1] > 0.2)
+        await eventually(lambda: router.shares[-1] == 0.0)
 
 
 @pytest.mark.parametrize(("policy", "decided"), [(Mode.RECOMMEND, Mode.ACT), (Mode.ACT, Mode.RECOMMEND)])
@@ -97,11 +101,8 @@ async def test_in_recommend_mode_nothing_is_touched(client: Client, policy: Mode
     router = FakeRouter()
     await say(client, 40.0, ready=3)
     await Publisher(client, "tidegate/test").publish(decision(100.0, decided))
-    work = spiller(client, router, policy)
-    running = asyncio.create_task(work.run())
-    await asyncio.sleep(0.5)
-    work.stop()
-    await running
+    async with following(client, router, policy):
+        await asyncio.sleep(0.5)
     assert router.shares == []
 
 
@@ -109,29 +110,23 @@ async def test_what_is_open_when_acting_ends_is_closed(client: Client, eventuall
     router = FakeRouter()
     await say(client, 40.0, ready=3)
     await Publisher(client, "tidegate/test").publish(decision(100.0))
-    work = spiller(client, router)
-    running = asyncio.create_task(work.run())
-    await eventually(lambda: router.shares and router.shares[-1] == pytest.approx(0.25))
-    await Publisher(client, "tidegate/test").publish(decision(100.0, Mode.RECOMMEND))
-    await eventually(lambda: router.shares[-1] == 0.0)
-    work.stop()
-    await running
+    async with following(client, router):
+        await eventually(lambda: router.shares and router.shares[-1] == pytest.approx(0.25))
+        await Publisher(client, "tidegate/test").publish(decision(100.0, Mode.RECOMMEND))
+        await eventually(lambda: router.shares[-1] == 0.0)
 
 
 async def test_frozen_it_follows_the_allowance_down_and_never_opens(client: Client, eventually: Eventually) -> None:
     router = FakeRouter()
     await say(client, 40.0, ready=3)
     await Publisher(client, "tidegate/test").publish(decision(100.0))
-    work = spiller(client, router)
-    running = asyncio.create_task(work.run())
-    await eventually(lambda: router.shares and router.shares[-1] == pytest.approx(0.25))
-    await Publisher(client, "tidegate/test").publish(decision(4.0, is_frozen=True))
-    await eventually(lambda: router.shares[-1] == pytest.approx(0.1))
-    await say(client, 60.0, ready=3)
-    await Publisher(client, "tidegate/test").publish(decision(100.0, is_frozen=True))
-    await asyncio.sleep(0.5)
-    work.stop()
-    await running
+    async with following(client, router):
+        await eventually(lambda: router.shares and router.shares[-1] == pytest.approx(0.25))
+        await Publisher(client, "tidegate/test").publish(decision(4.0, is_frozen=True))
+        await eventually(lambda: router.shares[-1] == pytest.approx(0.1))
+        await say(client, 60.0, ready=3)
+        await Publisher(client, "tidegate/test").publish(decision(100.0, is_frozen=True))
+        await asyncio.sleep(0.5)
     assert max(router.shares[router.shares.index(pytest.approx(0.1)) :]) == pytest.approx(0.1)
 
 
@@ -139,11 +134,8 @@ async def test_it_reckons_with_what_replicas_really_carry(client: Client, eventu
     router = FakeRouter()
     await say(client, 30.0, ready=3)
     await Publisher(client, "tidegate/test").publish(decision(100.0, capacity_share=0.8))
-    work = spiller(client, router)
-    running = asyncio.create_task(work.run())
-    await eventually(lambda: router.shares and router.shares[-1] == pytest.approx(0.2))
-    work.stop()
-    await running
+    async with following(client, router):
+        await eventually(lambda: router.shares and router.shares[-1] == pytest.approx(0.2))
 
 
 async def test_a_gateway_that_is_away_is_asked_again(client: Client, eventually: Eventually) -> None:
@@ -151,10 +143,7 @@ async def test_a_gateway_that_is_away_is_asked_again(client: Client, eventually:
     router.refuses = True
     await say(client, 40.0, ready=3)
     await Publisher(client, "tidegate/test").publish(decision(100.0))
-    work = spiller(client, router)
-    running = asyncio.create_task(work.run())
-    await asyncio.sleep(0.3)
-    router.refuses = False
-    await eventually(lambda: router.shares and router.shares[-1] == pytest.approx(0.25))
-    work.stop()
-    await running
+    async with following(client, router):
+        await asyncio.sleep(0.3)
+        router.refuses = False
+        await eventually(lambda: router.shares and router.shares[-1] == pytest.approx(0.25))

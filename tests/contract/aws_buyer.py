@@ -4,19 +4,16 @@ Usage: python -m tests.contract.aws_buyer URL FOLDER FLEET STEP, where STEP is o
 """
 
 import asyncio
-import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import boto3
 
-from actuators.api import Intent
 from actuators.aws_actuator import aws_actuator
 from actuators.aws_api import AwsApi
 from controlplane.contracts.fleet import Offer, Tier
-from tests.fakes import FileIntentStore
+from tests.dying import DyingStore, die_at
 
 OFFER = Offer("rented", Tier.BURST, 1.0, 0, 40, 1.0, 60.0)
 TARGET = 2
@@ -34,21 +31,6 @@ def command(url: str, folder: Path, fleet: str, step: str) -> list[str]:
     return [sys.executable, "-m", "tests.contract.aws_buyer", url, str(folder), fleet, step]
 
 
-class DyingStore(FileIntentStore):
-    """Dies around its first write (the intent) or its second (the answer)."""
-
-    def __init__(self, folder: Path, step: str) -> None:
-        super().__init__(folder)
-        self._step, self._writes = step, 0
-
-    async def put(self, intent: Intent) -> Intent:
-        self._writes += 1
-        die_at(self._step, "before-intent" if self._writes == 1 else "before-record")
-        written = await super().put(intent)
-        die_at(self._step, "after-intent" if self._writes == 1 else "after-record")
-        return written
-
-
 class DyingApi(AwsApi):
     """Dies when EC2 has sold, before anyone has heard of it."""
 
@@ -59,11 +41,6 @@ class DyingApi(AwsApi):
         if operation == "create_fleet":
             die_at(self.step, "after-ask")
         return answer
-
-
-def die_at(step: str, label: str) -> None:
-    if step == label:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 async def main(url: str, folder: Path, fleet: str, step: str) -> None:

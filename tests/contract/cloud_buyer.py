@@ -6,7 +6,6 @@ that ended them.
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from actuators.api import Actuator, Intent, IntentStore
+from actuators.api import Actuator, IntentStore
 from actuators.market import MarketActuator
 from actuators.purchasing import PurchasingActuator
 from actuators.readiness import ReadinessProbe
@@ -22,7 +21,7 @@ from actuators.renting import HttpApi, RentingSupplier
 from controlplane.contracts.fleet import Offer, Tier
 from controlplane.sim.drill import DrillLedger
 from tests.contract.cloud_rigs import cloud_at
-from tests.fakes import FileIntentStore
+from tests.dying import DyingStore, die_at
 
 OFFER = Offer("rented", Tier.BURST, 1.0, 0, 40, 50.0, 60.0)
 TARGET = 3
@@ -33,26 +32,6 @@ STEPS = ("before-intent", "after-intent", "after-first-order", "before-record", 
 def fleet_of(kind: str, step: str) -> str:
     """Return the name of the fleet that one buyer buys for."""
     return f"{kind}-killed-{step}"
-
-
-def die_at(step: str, label: str) -> None:
-    if step == label:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-class DyingStore(FileIntentStore):
-    """Dies around its first write (the intent) or its second (the answer)."""
-
-    def __init__(self, folder: Path, step: str) -> None:
-        super().__init__(folder)
-        self._step, self._writes = step, 0
-
-    async def put(self, intent: Intent) -> Intent:
-        self._writes += 1
-        die_at(self._step, "before-intent" if self._writes == 1 else "before-record")
-        written = await super().put(intent)
-        die_at(self._step, "after-intent" if self._writes == 1 else "after-record")
-        return written
 
 
 class DyingApi(HttpApi):

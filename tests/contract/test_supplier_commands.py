@@ -29,8 +29,9 @@ spec:
       capacityPerSecond: 10
       replicas: {{max: 8}}
       usdPerReplicaHour: 60
-      aws: {{region: us-east-1, instanceTypes: [{kind}], launchTemplate: {template}{more}}}
+      {rented}
 """
+AWS = "aws: {{region: us-east-1, instanceTypes: [{kind}], launchTemplate: {template}{more}}}"
 BLOCK = ", purchase: capacityBlock, capacityBlock: {maxUsd: 5000}"
 
 
@@ -45,7 +46,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> AwsWorld:
 
 def policy_in(folder: Path, more: str = "") -> Path:
     path = folder / "policy.yaml"
-    path.write_text(POLICY.format(kind=INSTANCE_TYPE, template=TEMPLATE, more=more))
+    path.write_text(POLICY.format(rented=AWS.format(kind=INSTANCE_TYPE, template=TEMPLATE, more=more)))
     return path
 
 
@@ -118,29 +119,12 @@ def test_a_reservation_that_no_offer_wants_is_paid_empty_too_and_is_cancelled(
     assert launched not in {one.id for one in world.instances()}
 
 
-POOLED = """
-apiVersion: tidegate.dev/v1alpha1
-kind: Fleet
-metadata: {{name: r1}}
-spec:
-  serving: {{model: m, slo: {{attainment: 0.99}}}}
-  demand: {{unit: requests, nats: {{}}}}
-  burst:
-    - name: rented
-      accelerator: {{type: H200, perReplica: 8}}
-      capacityPerSecond: 10
-      replicas: {{max: 8}}
-      usdPerReplicaHour: 60
-      simulated: {{url: "{url}", pool: shared}}
-"""
-
-
 def test_replicas_of_an_offer_with_a_pool_are_wanted_under_the_pools_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     world = OfferWorld(usd_per_replica_hour=60.0, lead_time_seconds=60.0)
     cloud = CloudProcess(tmp_path / "cloud", CloudConfig(offers={"shared": world, "old-pool": world}), max_seconds=100.0)
     with cloud:
         path = tmp_path / "policy.yaml"
-        path.write_text(POOLED.format(url=cloud.url))
+        path.write_text(POLICY.format(rented=f'simulated: {{url: "{cloud.url}", pool: shared}}'))
         offer = load_fleets([path])[0].offer_by_name["rented"]
         forgotten = replace(offer, name="old", actuator_options={"pool": "old-pool"})
 

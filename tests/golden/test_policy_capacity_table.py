@@ -44,13 +44,9 @@ def is_of(point: Point, profile: Profile, row: dict[str, str]) -> bool:
     )
 
 
-@pytest.mark.needs("trace data")
-def test_every_point_of_the_table_was_measured_and_is_the_newest(trace_folders: tuple[Path, ...]) -> None:
-    found = [folder / "serving_profiles" / "measured_profiles.csv" for folder in trace_folders]
-    path = next((path for path in found if path.exists()), None)
-    if path is None:
-        pytest.skip("needs trace data: serving_profiles/measured_profiles.csv beside the traces")
-    rows = measured(path)
+@pytest.mark.needs("measured profiles")
+def test_every_point_of_the_table_was_measured_and_is_the_newest(measured_profiles: Path) -> None:
+    rows = measured(measured_profiles)
     wrong = []
     for profile in profiles():
         key = (profile.model, profile.engine, profile.accelerator, profile.precision, str(profile.per_replica))

@@ -5,7 +5,6 @@ One Prometheus scrapes an engine, a LiteLLM, an Envoy and a DCGM exporter; anoth
 
 import asyncio
 import math
-import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -173,8 +172,6 @@ async def asked(options: dict[str, object], secrets: dict[str, str] | None = Non
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PrometheusProcess, Path]]:
     """A Prometheus that wants a client certificate and a password, and the folder of the certificates."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl: openssl on PATH")
     folder = tmp_path_factory.mktemp("guarded")
 
     def openssl(*arguments: str) -> None:
@@ -199,12 +196,14 @@ def guarded_options(url: str, folder: Path) -> dict[str, object]:
     return {"url": url, "auth": {**files, "username_env": "READER", "password_env": "READER_PASSWORD"}, "timeout_seconds": 2.0}
 
 
+@pytest.mark.needs("openssl")
 async def test_mutual_tls_and_a_password_open_the_door(guarded: tuple[PrometheusProcess, Path]) -> None:
     options = guarded_options(guarded[0].url, guarded[1])
     async with asked(options, {"READER": "reader", "READER_PASSWORD": PASSWORD}) as api:
         assert math.isfinite(await api.clock_offset())
 
 
+@pytest.mark.needs("openssl")
 async def test_a_wrong_password_is_refused_and_never_told(guarded: tuple[PrometheusProcess, Path]) -> None:
     options = guarded_options(guarded[0].url, guarded[1])
     async with asked(options, {"READER": "reader", "READER_PASSWORD": "wrong-and-private"}) as api:
@@ -215,6 +214,7 @@ async def test_a_wrong_password_is_refused_and_never_told(guarded: tuple[Prometh
     assert not refused.value.retryable
 
 
+@pytest.mark.needs("openssl")
 async def test_without_a_certificate_there_is_no_connection(guarded: tuple[PrometheusProcess, Path]) -> None:
     options = guarded_options(guarded[0].url, guarded[1])
     options["auth"] = {"ca_file": str(guarded[1] / "ca.pem")}

@@ -4,41 +4,18 @@ Usage: python -m tests.sim.cloud_buyer URL FOLDER FLEET STEP, where STEP is one 
 """
 
 import asyncio
-import os
-import signal
 import sys
 from pathlib import Path
 
 import httpx
 
-from actuators.api import Intent
 from actuators.simulated import simulated_actuator
 from controlplane.contracts.fleet import Offer, Tier
-from tests.fakes import FileIntentStore
+from tests.dying import DyingStore, die_at
 
 OFFER = Offer("rented", Tier.BURST, 1.0, 0, 40, 1.0, 60.0)
 TARGET = 3
 STEPS = ("before-intent", "after-intent", "after-ask", "after-record")
-
-
-def die_at(step: str, label: str) -> None:
-    if step == label:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-class DyingStore(FileIntentStore):
-    """Dies around its first write (the intent) or its second (the answer)."""
-
-    def __init__(self, folder: Path, step: str) -> None:
-        super().__init__(folder)
-        self._step, self._writes = step, 0
-
-    async def put(self, intent: Intent) -> Intent:
-        self._writes += 1
-        die_at(self._step, "before-intent" if self._writes == 1 else "before-record")
-        written = await super().put(intent)
-        die_at(self._step, "after-intent" if self._writes == 1 else "after-record")
-        return written
 
 
 class DyingTransport(httpx.AsyncHTTPTransport):

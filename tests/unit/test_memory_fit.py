@@ -118,13 +118,10 @@ def test_more_gpus_never_hold_less_and_more_to_hold_never_fits_better(
         assert holds(count, tokens, requests, "int4")
 
 
-@pytest.mark.needs("trace data")
-def test_memories_of_gpus_are_those_that_suppliers_sell(trace_folders: tuple[Path, ...]) -> None:
-    path = next((file for folder in trace_folders if (file := folder / "gpu_prices" / "gpu_prices.csv").exists()), None)
-    if path is None:
-        pytest.skip("needs trace data: gpu_prices/gpu_prices.csv beside the traces")
+@pytest.mark.needs("GPU prices")
+def test_memories_of_gpus_are_those_that_suppliers_sell(gpu_prices: Path) -> None:
     sold: dict[str, Counter[float]] = {}
-    for row in csv.DictReader(path.open(newline="")):
+    for row in csv.DictReader(gpu_prices.open(newline="")):
         name = {"NVL": "H100-NVL"}.get(row["gpu_variant"], row["gpu"]) if row["gpu"] == "H100" else row["gpu"]
         name = "A100-40GB" if (row["gpu"], row["gpu_mem_gib"]) == ("A100", "40") else name
         sold.setdefault(name, Counter())[float(row["gpu_mem_gib"])] += 1
