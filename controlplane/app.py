@@ -22,6 +22,8 @@ from controlplane.bus.embedded import EmbeddedServer
 from controlplane.bus.epoch import agree_on_clock
 from controlplane.bus.intents import KvIntentStore
 from controlplane.bus.ledgers import KvLedgerStore
+from controlplane.bus.publish import Publisher
+from controlplane.bus.sold import SoldRecords
 from controlplane.bus.streams import ensure_streams
 from controlplane.clocks import Clock, SystemClock
 from controlplane.config import read_secret
@@ -30,7 +32,7 @@ from controlplane.contracts.fleet import Fleet, Mode, Offer
 from controlplane.contracts.subjects import HEALTH_BUCKET
 from controlplane.quotes import QuoteSource, source_in, source_of
 from controlplane.replay import Replay, shared_time
-from controlplane.services import actuator, collecting, collector, forecaster, planner, quoter, refitter, spiller
+from controlplane.services import actuator, collecting, collector, forecaster, planner, quoter, refitter, spiller, sweeper
 from controlplane.services.leased import Work, forget_dead_holders, while_leased
 from controlplane.services.roster import Roster
 from controlplane.services.web import web_service
@@ -40,7 +42,7 @@ from controlplane.sim.cloud_process import CloudProcess, end_running_cloud, runn
 from controlplane.web.settings import WebSettings
 
 # Services that run wherever another does.
-PART_OF = {quoter.SERVICE: collector.SERVICE, spiller.SERVICE: actuator.SERVICE}
+PART_OF = {quoter.SERVICE: collector.SERVICE, spiller.SERVICE: actuator.SERVICE, sweeper.SERVICE: actuator.SERVICE}
 SERVICES = (collector.SERVICE, forecaster.SERVICE, planner.SERVICE, actuator.SERVICE)
 APPLY_SECONDS = 20.0
 STOP_SECONDS = 2.0
@@ -189,7 +191,18 @@ def _works(plane: Plane, stack: contextlib.AsyncExitStack, speed: float) -> list
                 noted = plane.roster.noted(service, fleet.name, make)
                 work = while_leased(plane.client, service, fleet.name, noted, plane.stopping)
                 started.append(asyncio.ensure_future(work))
+    if runs_in(sweeper.SERVICE, plane.settings.services):
+        noted = plane.roster.noted(sweeper.SERVICE, sweeper.ALL_FLEETS, lambda: _sweeper(plane))
+        work = while_leased(plane.client, sweeper.SERVICE, sweeper.ALL_FLEETS, noted, plane.stopping)
+        started.append(asyncio.ensure_future(work))
     return started
+
+
+def _sweeper(plane: Plane) -> sweeper.Sweeper:
+    publish = Publisher(plane.client, f"tidegate/{sweeper.SERVICE}").publish
+    records = SoldRecords(plane.client)
+    # Suppliers live by the wall clock, whatever is replayed.
+    return sweeper.Sweeper(plane.settings.fleets, records, SystemClock(), publish, lambda sold: sold.supplier(read_secret))
 
 
 def _makers(plane: Plane, fleet: Fleet, stack: contextlib.AsyncExitStack, speed: float) -> dict[str, Callable[[], Work]]:

@@ -16,6 +16,9 @@ suppliers = typer.Typer()
 def sweep(
     policies: Annotated[list[Path], typer.Argument(help="policy files or folders", show_default=False)],
     end: Annotated[bool, typer.Option("--end", help="give back what is unwanted; left out: only list it")] = False,
+    nats: Annotated[
+        str | None, typer.Option("--nats", help="ask suppliers too that no policy names any more, as remembered on this server")
+    ] = None,
 ) -> None:
     """List what suppliers hold in these fleets' names and no offer wants any more.
 
@@ -23,7 +26,7 @@ def sweep(
     """
     from controlplane.commands.suppliers import sweep as swept
 
-    lines, code = asyncio.run(swept(policies, end=end))
+    lines, code = asyncio.run(swept(policies, end=end, nats_url=nats))
     for line in lines:
         typer.echo(line)
     raise typer.Exit(code)

@@ -156,6 +156,7 @@ def _guard(spec: SpecBlock) -> Guard:
         max_total_replicas=guard.max_replicas,
         frozen=guard.frozen,
         drain=Drain(guard.drain),
+        ends_orphans=guard.orphans == "end",
     )
 
 

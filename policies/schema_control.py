@@ -128,4 +128,7 @@ class GuardBlock(Block):
     drain: Literal["none", "burst", "fleet"] = Field(
         "none", description="the drain switch: give back what is rented (burst) or everything (fleet), and buy nothing of it"
     )
+    orphans: Literal["report", "end"] = Field(
+        "report", description="what becomes of machines marked as this fleet's that none of its offers wants any more"
+    )
     budget: BudgetBlock = Field(default_factory=BudgetBlock, description="hard limits on burst and spill, USD")

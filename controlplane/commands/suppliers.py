@@ -4,100 +4,84 @@ Owns finding what is marked as ours and belongs to no offer any more, and buying
 It must not decide how many replicas are wanted.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from actuators.aws import AwsSupplier
 from actuators.aws_actuator import aws_supplier
 from actuators.aws_api import AwsApi
 from actuators.aws_blocks import BlockSupplier
 from actuators.holdings import Owned, Supplier
-from actuators.market import part_of
-from actuators.market_suppliers import supplier_of
-from actuators.readiness import probe_of
-from actuators.simulated import pool_of, simulated_supplier
+from actuators.sold import Orphans, Sold, one_per_address, orphans_among, sold_by, stand_in
+from controlplane.bus.connect import connect
+from controlplane.bus.sold import SoldRecords
 from controlplane.config import load_fleets, read_secret
 from controlplane.contracts.errors import PolicyError, SupplierError, TidegateError
-from controlplane.contracts.fleet import Fleet, Offer
 from controlplane.contracts.units import from_unix
 
-
-@dataclass(frozen=True, slots=True)
-class Sold:
-    """A supplier that a fleet buys from, under the name that its purchases carry."""
-
-    fleet: str
-    offer: Offer
-    supplier: Supplier
+# Of the fleets in the policies at hand nothing else names an offer. Another fleet's counts as gone when nobody has run it for so long; and
+# it is ended only after a day, as whoever runs it may be down.
+GONE_SECONDS, SILENT_SECONDS = 900.0, 86400.0
 
 
-def sold_by(fleet: Fleet) -> list[Sold]:
-    """Return every supplier that a fleet's offers name."""
-    found: list[Sold] = []
-    for offer in fleet.offers:
-        options = offer.actuator_options
-        if offer.actuator == "aws":
-            # Whatever the offer buys, all that an offer which is no more may have bought in the region is looked for.
-            found.append(Sold(fleet.name, offer, AwsSupplier(AwsApi(str(options["region"])), options, probe_of(options), None)))
-        elif offer.actuator == "simulated" and options.get("url"):
-            found.append(Sold(fleet.name, replace(offer, name=pool_of(offer)), simulated_supplier(str(options["url"]))))
-        elif offer.actuator == "market":
-            names = [str(name) for name in options["suppliers"]]  # type: ignore[attr-defined]
-            found += [Sold(fleet.name, part_of(offer, name), supplier_of(name, options, read_secret)) for name in names]
-    return found
+async def sweep(paths: Sequence[Path], *, end: bool, nats_url: str | None = None) -> tuple[list[str], int]:
+    """Return a line for each thing that is ours and unwanted, and the exit code: 1 where something unwanted is left.
 
-
-@asynccontextmanager
-async def opened(fleets: Sequence[Fleet]) -> AsyncIterator[list[Sold]]:
-    """Hand out all suppliers, and close them at the end."""
-    sold = [one for fleet in fleets for one in sold_by(fleet)]
-    try:
-        yield sold
-    finally:
-        for one in sold:
-            await one.supplier.close()
-
-
-async def sweep(paths: Sequence[Path], *, end: bool) -> tuple[list[str], int]:
-    """Return a line for each thing that is ours and unwanted, and the exit code: 1 where something unwanted is left."""
-    fleets = load_fleets(paths)
-    names = {fleet.name for fleet in fleets}
+    With NATS, suppliers that no policy names any more are asked too, and fleets that are in no policy here count where they were run.
+    """
+    fleets, now = load_fleets(paths), time.time()
+    wanted = [one for fleet in fleets for one in sold_by(fleet, now)]
+    records, ours = await _remembered(nats_url)
+    named, fleets_here = {(one.fleet, one.offer) for one in wanted}, {fleet.name for fleet in fleets}
+    known = [*wanted, *(one for one in records if one.fleet not in fleets_here)]
+    asked = one_per_address([*wanted, *records])
+    if not asked:
+        raise PolicyError("no offer of these policies names a supplier that can be swept: aws, market, or simulated with a url")
     lines: list[str] = []
-    left = 0
-    async with opened(fleets) as sold:
-        if not sold:
-            raise PolicyError("no offer of these policies names a supplier that can be swept: aws, market, or simulated with a url")
-        wanted = {(one.fleet, one.offer.name) for one in sold}
-        seen: set[str] = set()
-        for one in sold:
-            for owned in await _owned(one, lines):
-                if owned.id in seen or owned.fleet not in names or (owned.fleet, owned.offer) in wanted:
-                    continue
-                seen.add(owned.id)
-                ended = end and await _ended(one, owned, lines)
-                left += not ended
-                since = from_unix(owned.requested_unix).isoformat().replace("+00:00", "Z")
-                lines.append(f"{'ended' if ended else 'unwanted'} {owned.id} of {owned.fleet}/{owned.offer}, held since {since}")
+    found = left = 0
+    ends = dict.fromkeys(fleets_here, end)
+    for sold in asked:
+        supplier = sold.supplier(read_secret)
+        try:
+            owned = await _owned(sold, supplier, lines)
+            for orphans in orphans_among(owned, known, ours, ends, now, GONE_SECONDS, SILENT_SECONDS):
+                since = from_unix(orphans.since_unix).isoformat().replace("+00:00", "Z")
+                may_end = end and (orphans.fleet in ends or orphans.is_silent)
+                for name in orphans.ids:
+                    ended = may_end and await _ended(supplier, orphans, name, lines)
+                    found, left = found + 1, left + (not ended)
+                    lines.append(f"{'ended' if ended else 'unwanted'} {name} of {orphans.fleet}/{orphans.offer}, held since {since}")
+        finally:
+            await supplier.close()
     unknown = sum(line.startswith("unknown") for line in lines)
-    lines.append(f"{len(seen)} unwanted, {len(seen) - left} ended; {len(wanted)} offers are looked after by their actuators")
+    lines.append(f"{found} unwanted, {found - left} ended; {len(named)} offers are looked after by their actuators")
     return lines, 1 if left or unknown else 0
 
 
-async def _owned(sold: Sold, lines: list[str]) -> Sequence[Owned]:
+async def _remembered(nats_url: str | None) -> tuple[list[Sold], set[tuple[str, str]]]:
+    """Return what was ever sold to this installation and to whom, nothing without NATS."""
+    if nats_url is None:
+        return [], set()
+    client = await connect(nats_url)
     try:
-        return await sold.supplier.owned()
+        return await SoldRecords(client).all()
+    finally:
+        await client.close()
+
+
+async def _owned(sold: Sold, supplier: Supplier, lines: list[str]) -> Sequence[Owned]:
+    try:
+        return await supplier.owned()
     except SupplierError as error:
-        lines.append(f"unknown what the supplier of {sold.fleet}/{sold.offer.name} holds: {error}")
+        lines.append(f"unknown what the supplier of {sold.fleet}/{sold.offer} holds: {error}")
         return ()
 
 
-async def _ended(sold: Sold, owned: Owned, lines: list[str]) -> bool:
+async def _ended(supplier: Supplier, orphans: Orphans, name: str, lines: list[str]) -> bool:
     try:
-        await sold.supplier.release(owned.fleet, replace(sold.offer, name=owned.offer, replicas_per_lot=1), owned.id)
+        await supplier.release(orphans.fleet, stand_in(orphans.offer), name)
     except SupplierError as error:
-        lines.append(f"could not end {owned.id}: {error}")
+        lines.append(f"could not end {name}: {error}")
         return False
     return True
 

@@ -283,13 +283,19 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+SWEEP = "sweep"
+
+
 class Actuation(Event):
-    """What an actuator did for one offer, and what it found. No silent success."""
+    """What an actuator did for one offer, and what it found. No silent success.
+
+    One whose `decision` is `sweep` is about an offer that no policy names any more: `before` replicas are held all the same.
+    """
 
     kind = "actuation"
     fleet: Name
     offer: Name
-    decision: str = Field(description="the event id of the decision followed")
+    decision: str = Field(description="the event id of the decision followed; sweep: nobody decides for the offer any more")
     outcome: Outcome
     target: Count
     before: Count = Field(description="ready and pending together, as observed")

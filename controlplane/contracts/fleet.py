@@ -192,6 +192,7 @@ class Guard:
     max_total_replicas: int | None = None
     frozen: bool = False
     drain: Drain = Drain.NONE
+    ends_orphans: bool = False
 
 
 @dataclass(frozen=True, slots=True)

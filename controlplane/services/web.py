@@ -142,7 +142,8 @@ def _wanted(fleets: Sequence[Fleet], *, observations: bool) -> list[tuple[str, l
     quotes = [f"tidegate.quote.{offer.name}" for fleet in fleets for offer in fleet.offers]
     decisions = [DECISION.format(fleet=fleet.name) for fleet in fleets]
     told = [name.format(fleet=fleet.name) for fleet in fleets for name in (LAUNCH, ALERT)]
-    actuations = [ACTUATION.format(fleet=fleet.name, offer="*") for fleet in fleets]
+    # Of every fleet: what is held for one that is gone is told of nowhere else.
+    actuations = [ACTUATION.format(fleet="*", offer="*")]
     inputs = [*(seen if observations else ()), *pools, *quotes, *told, "tidegate.tick"]
     return [
         (INPUTS_STREAM, inputs, [*seen, *pools, *quotes, *told]),

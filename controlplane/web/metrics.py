@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from controlplane.contracts.events import Actuation, Alert, Decision, Event, Observation, PoolStatus, Quote, Tick
+from controlplane.contracts.events import SWEEP, Actuation, Alert, Decision, Event, Observation, PoolStatus, Quote, Tick
 from controlplane.web.intake import Taken
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -98,6 +98,7 @@ class Meter:
 
     def _does(self) -> None:
         self._actuations = self._counter("actuations_total", "What actuators answered.", "fleet", "offer", "outcome")
+        self._orphans = self._gauge("orphaned_replicas", "Machines held for an offer that no policy names any more.", "fleet", "offer")
         self._changed = self._counter("actuated_replicas_total", "Replicas asked for or given back.", "fleet", "offer", "direction")
 
     def hear(self, event: Event) -> None:
@@ -108,10 +109,13 @@ class Meter:
             case PoolStatus():
                 for state in ("ready", "pending", "draining"):
                     self._replicas.labels(event.fleet, event.offer, state).set(getattr(event, state))
+                self._replicas.labels(event.fleet, event.offer, "failed").set(event.failed_replicas)
                 self._unavailable.labels(event.fleet, event.offer).set(event.unavailable)
             case Decision():
                 self._decided_now(event)
             case Actuation():
+                if event.decision == SWEEP:
+                    self._orphans.labels(event.fleet, event.offer).set(event.before + event.change)
                 self._actuations.labels(event.fleet, event.offer, event.outcome.value).inc()
                 if event.change:
                     direction = "up" if event.change > 0 else "down"

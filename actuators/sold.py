@@ -1,0 +1,156 @@
+"""What is bought from whom: each supplier of each offer as a record that outlives the offer, and what is still held of those that are gone.
+
+Owns the records and the pure choice of what is orphaned; it must not end anything. `controlplane.services.sweeper` and the command
+`sweep` act on it. A record holds addresses and names of variables, never a secret.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from actuators.holdings import Owned, Supplier
+from actuators.market import part_of
+from actuators.market_suppliers import supplier_of
+from actuators.renting import Secret
+from actuators.simulated import pool_of, simulated_supplier
+from controlplane.contracts.fleet import Fleet, Mode, Offer, Tier
+
+# What a machine is started with is no business of who looks for machines.
+LEFT_OUT = ("template", "template_values", "ledger", "health", "secret")
+
+
+@dataclass(frozen=True, slots=True)
+class Sold:
+    """One supplier of one offer. `offer` is the name that its purchases carry, `name` the supplier's within a market.
+
+    `ends_orphans`: what the policy that named it last says of machines that nobody wants. `seen_unix` is when it named it last.
+    """
+
+    fleet: str
+    offer: str
+    kind: str
+    name: str
+    options: Mapping[str, Any]
+    ends_orphans: bool = False
+    seen_unix: float = 0.0
+
+    @property
+    def address(self) -> str:
+        """Where all that is ours there is listed at once: two offers of one region, or of one account, are one."""
+        if self.kind == "aws":
+            return f"aws {self.options['region']}"
+        if self.kind == "simulated":
+            return f"simulated {self.options['url']}"
+        clouds = self.options.get("simulated") or {}
+        block = self.options.get(f"{self.name}_") or self.options.get(self.name) or clouds.get(self.name)
+        return f"{self.name} {json.dumps(block, sort_keys=True, default=str)}"
+
+    def dump(self) -> str:
+        """Return it as JSON."""
+        return json.dumps({**asdict(self), "options": dict(self.options)}, default=dict)
+
+    @classmethod
+    def load(cls, text: str) -> "Sold":
+        """Return what `dump` wrote."""
+        return cls(**json.loads(text))
+
+    def supplier(self, secret: Secret) -> Supplier:
+        """Return the supplier, to be closed by the caller; PolicyError where it cannot be made."""
+        if self.kind == "aws":
+            # A heavy SDK, which many never need.
+            from actuators.aws import AwsSupplier
+            from actuators.aws_api import AwsApi
+            from actuators.readiness import probe_of
+
+            # Whatever the offer bought, all that an offer which is no more may have bought in the region is looked for.
+            return AwsSupplier(AwsApi(str(self.options["region"])), self.options, probe_of(self.options), None)
+        if self.kind == "simulated":
+            return simulated_supplier(str(self.options["url"]))
+        return supplier_of(self.name, self.options, secret)
+
+
+def ends_orphans(fleet: Fleet) -> bool:
+    """Return whether a fleet ends its orphans: where its policy says so, acts, and is not frozen."""
+    return fleet.guard.ends_orphans and fleet.guard.mode is Mode.ACT and not fleet.guard.frozen
+
+
+def sold_by(fleet: Fleet, now_unix: float = 0.0) -> list[Sold]:
+    """Return every supplier that a fleet's offers name."""
+    ends, found = ends_orphans(fleet), []
+    for offer in fleet.offers:
+        options = {name: value for name, value in offer.actuator_options.items() if name not in LEFT_OUT}
+        if offer.actuator == "aws":
+            found.append(Sold(fleet.name, offer.name, "aws", "", options, ends, now_unix))
+        elif offer.actuator == "simulated" and options.get("url"):
+            found.append(Sold(fleet.name, pool_of(offer), "simulated", "", options, ends, now_unix))
+        elif offer.actuator == "market":
+            names = [str(name) for name in options["suppliers"]]  # type: ignore[attr-defined]
+            found += [Sold(fleet.name, part_of(offer, name).name, "market", name, options, ends, now_unix) for name in names]
+    return found
+
+
+def stand_in(offer: str) -> Offer:
+    """Return an offer of this name, for giving back what it bought when nothing else is known of it."""
+    return Offer(offer, Tier.BURST, 1.0, 0, 0, None, 0.0)
+
+
+def one_per_address(sold: Iterable[Sold]) -> list[Sold]:
+    """Return one of those that list the same things: the one that was named last, as its way in is the likeliest to work."""
+    newest: dict[str, Sold] = {}
+    for one in sold:
+        known = newest.get(one.address)
+        if known is None or one.seen_unix > known.seen_unix:
+            newest[one.address] = one
+    return list(newest.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """What is still held for one offer that nobody names any more. `may_end`: the policy that named it last says so, and it is time.
+
+    `is_silent`: nobody has named it for so long that no process which runs it can only be down.
+    """
+
+    fleet: str
+    offer: str
+    ids: tuple[str, ...]
+    since_unix: float
+    may_end: bool
+    is_silent: bool
+
+
+def orphans_among(
+    owned: Iterable[Owned],
+    records: Collection[Sold],
+    ours: Collection[tuple[str, str]],
+    policies: Mapping[str, bool],
+    now_unix: float,
+    gone_seconds: float,
+    silent_seconds: float,
+) -> list[Orphans]:
+    """Return what no offer wants, by offer. What carries the name of a fleet that this installation never had is somebody else's.
+
+    `ours` are (fleet, offer) that purchases were made for, `policies` whether each fleet of this process ends its orphans. An offer counts
+    as gone when nobody has named it for `gone_seconds`; where its fleet is no longer in this process's policies another process may run
+    it, which may be down, so nothing of it is ended before it has been silent for `silent_seconds`.
+    """
+    by_key = {(one.fleet, one.offer): one for one in records}
+    fleets = {one.fleet for one in records} | {fleet for fleet, _ in ours} | policies.keys()
+    found: dict[tuple[str, str], list[Owned]] = {}
+    for one in owned:
+        key = (one.fleet, one.offer)
+        record = by_key.get(key)
+        if one.fleet in fleets and (record is None or now_unix - record.seen_unix > gone_seconds):
+            found.setdefault(key, []).append(one)
+    orphans = []
+    for (fleet, offer), machines in sorted(found.items()):
+        record = by_key.get((fleet, offer))
+        ends = policies.get(fleet, record is not None and record.ends_orphans)
+        silent = record is not None and now_unix - record.seen_unix > silent_seconds
+        since = min(one.requested_unix for one in machines)
+        # What was just bought may be of an offer whose record is still being written.
+        old = now_unix - max(one.requested_unix for one in machines) > gone_seconds
+        may_end = ends and old and (fleet in policies or silent)
+        orphans.append(Orphans(fleet, offer, tuple(one.id for one in machines), since, may_end, silent))
+    return orphans

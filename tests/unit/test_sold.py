@@ -1,0 +1,84 @@
+"""What is orphaned: held for an offer that nobody names any more, in the name of a fleet that is or was ours."""
+
+from dataclasses import replace
+
+import pytest
+
+from actuators.holdings import Owned
+from actuators.sold import Orphans, Sold, one_per_address, orphans_among, sold_by
+from controlplane.contracts.fleet import Guard, Mode
+from tests.unit.decide_stories import BURST, fleet_of
+
+NOW, HOUR, DAY = 1_800_000_000.0, 3600.0, 86400.0
+AWS = {"region": "us-east-1", "instance_types": ("p5en.48xlarge",), "launch_template": "serve"}
+
+
+def record(fleet: str, offer: str, seen_ago: float = 0.0, *, ends: bool = False) -> Sold:
+    return Sold(fleet, offer, "aws", "", AWS, ends, NOW - seen_ago)
+
+
+def found(owned: Owned, *records: Sold, policies: dict[str, bool] | None = None, ours: set[tuple[str, str]] | None = None) -> list[Orphans]:
+    return orphans_among([owned], records, ours or set(), policies or {}, NOW, 900.0, DAY)
+
+
+def held(fleet: str, offer: str, ago: float = 2 * HOUR) -> Owned:
+    return Owned(fleet, offer, "i-1", NOW - ago)
+
+
+def test_what_a_policy_names_is_its_actuators() -> None:
+    assert found(held("r1", "rented"), record("r1", "rented"), policies={"r1": True}) == []
+
+
+def test_what_another_process_names_is_wanted_there() -> None:
+    assert found(held("r2", "rented"), record("r2", "rented", 600.0)) == []
+
+
+def test_what_carries_a_name_that_this_installation_never_had_is_somebody_elses() -> None:
+    assert found(held("theirs", "rented"), record("r1", "rented"), policies={"r1": True}) == []
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_an_offer_that_a_policy_names_no_longer_is_orphaned_and_ended_as_it_says(ends: bool) -> None:
+    orphan = found(held("r1", "old"), record("r1", "old", HOUR), policies={"r1": ends})[0]
+    assert (orphan.ids, orphan.since_unix, orphan.may_end) == (("i-1",), NOW - 2 * HOUR, ends)
+
+
+def test_what_was_bought_a_moment_ago_is_not_ended() -> None:
+    assert not found(held("r1", "old", ago=60.0), record("r1", "old", HOUR), policies={"r1": True})[0].may_end
+
+
+@pytest.mark.parametrize(("seen_ago", "ends", "may_end"), [(HOUR, True, False), (2 * DAY, True, True), (2 * DAY, False, False)])
+def test_a_fleet_that_no_process_runs_is_ended_after_a_day_as_its_last_policy_says(seen_ago: float, ends: bool, may_end: bool) -> None:
+    """Within the day whoever runs it may only be down."""
+    orphan = found(held("r2", "rented"), record("r2", "rented", seen_ago, ends=ends), policies={"r1": True})[0]
+    assert orphan.may_end is may_end
+
+
+def test_a_fleet_of_which_only_purchases_are_remembered_is_reported_and_never_ended() -> None:
+    orphan = found(held("r3", "rented"), ours={("r3", "rented")}, policies={"r1": True})[0]
+    assert (orphan.fleet, orphan.may_end, orphan.is_silent) == ("r3", False, False)
+
+
+def test_a_record_survives_as_text_and_holds_neither_bootstrap_nor_stores() -> None:
+    options = {**AWS, "secret": print, "template_values": {"token": "t"}, "readiness": {"url": "http://{ip}", "within": 60.0}}
+    fleet = fleet_of(replace(BURST, actuator="aws", actuator_options=options))
+    (sold,) = sold_by(fleet, NOW)
+    again = Sold.load(sold.dump())
+    assert (again.fleet, again.offer, again.address, again.seen_unix) == ("r1", "burst", "aws us-east-1", NOW)
+    assert not {"secret", "template_values"} & again.options.keys()
+
+
+@pytest.mark.parametrize(("mode", "frozen", "ends"), [(Mode.ACT, False, True), (Mode.RECOMMEND, False, False), (Mode.ACT, True, False)])
+def test_orphans_are_ended_only_by_a_fleet_that_acts(mode: Mode, frozen: bool, ends: bool) -> None:
+    fleet = fleet_of(replace(BURST, actuator="aws", actuator_options=AWS))
+    fleet = replace(fleet, guard=Guard(mode=mode, frozen=frozen, ends_orphans=True))
+    assert [sold.ends_orphans for sold in sold_by(fleet)] == [ends]
+
+
+def test_what_lists_the_same_is_asked_once_by_the_newest_way_in() -> None:
+    markets = [
+        Sold("r1", f"rented--{name}", "market", name, {"suppliers": ["lambda"], "lambda_": {"url": name}}, seen_unix=seen)
+        for name, seen in (("lambda", 1.0),)
+    ]
+    asked = one_per_address([record("r1", "old", DAY), record("r1", "rented"), record("r2", "rented", HOUR), *markets])
+    assert [(one.fleet, one.offer) for one in asked] == [("r1", "rented"), ("r1", "rented--lambda")]
