@@ -25,7 +25,7 @@ from controlplane.contracts.events import Observation
 from controlplane.contracts.fleet import Fleet
 from controlplane.contracts.units import format_duration, parse_duration
 from controlplane.serve import fleet_named
-from controlplane.sim.report import percent
+from controlplane.sim.report import four_digits, percent
 from controlplane.studies.floor_page import CHOICE_COLUMNS, choice_rows, write_floor_page
 from controlplane.studies.floor_sizing import Sizing, read_term, size
 from controlplane.traces.library import Trace, data_folders, read_trace
@@ -127,7 +127,7 @@ def _print(sizing: Sizing, scale: float) -> None:
     instead = f"rented as {rented.name}" if rented is not None else "never rented"
     instead += f" or spilled to {sizing.fleet.spill.name}" if sizing.fleet.spill is not None else ""
     shown.print(
-        f"{trace.name}: {format_duration(round(trace.span_seconds))}, {mean:,.4g} {sizing.fleet.unit.value}/s on average; "
+        f"{trace.name}: {format_duration(round(trace.span_seconds))}, {four_digits(mean)} {sizing.fleet.unit.value}/s on average; "
         f"what is not reserved of {sizing.reserved.name} is {instead}; the floor is {sizing.held * sizing.lot} replicas now",
         markup=False,
         highlight=False,
@@ -151,9 +151,9 @@ def _margin(sizing: Sizing) -> str:
     for word, layer in (("last lot reserved", best.replicas - 1), ("next lot", best.replicas)):
         if 0 <= layer < len(use.used):
             parts.append(
-                f"the {word} is needed {percent(float(use.needed[layer]))} of the time and costs {use.usd_per_hour[layer]:,.2f} USD/h"
+                f"the {word} is needed {percent(float(use.needed[layer]))} of the time, {use.usd_per_hour[layer]:,.2f} USD/h if not owned"
             )
-    return f"{best.term.name}: " + ", ".join(parts) + f" otherwise; break-even is {best.term.usd_per_replica_hour:,.2f} USD/h"
+    return f"{best.term.name}: " + "; ".join(parts) + f"; break-even is {best.term.usd_per_replica_hour:,.2f} USD/h"
 
 
 def as_data(sizing: Sizing) -> dict[str, object]:

@@ -23,7 +23,7 @@ from controlplane.contracts.units import format_duration, from_unix
 from controlplane.serve import fleet_named
 from controlplane.sim.baselines_hpa import comparisons
 from controlplane.sim.pipeline_scaler import PipelineScaler
-from controlplane.sim.report import report_of, summary_table
+from controlplane.sim.report import four_digits, report_of, summary_table
 from controlplane.sim.run import OnStep, RunResult
 from controlplane.sim.run import run as run_scaler
 from controlplane.sim.scaler import Scaler
@@ -109,7 +109,7 @@ def what_is_read(fleet: Fleet, trace: Trace, workload: Workload) -> str:
     mean, peak = workload.offered / workload.span_seconds, float(workload.offered_per_second.max())
     rows = f"{len(trace.time_unix):,} rows, one each {format_duration(trace.step_seconds)}"
     return (
-        f"{trace.name}: {rows}; {mean:,.4g} {fleet.unit.value}/s on average, {peak:,.4g} at most; "
+        f"{trace.name}: {rows}; {four_digits(mean)} {fleet.unit.value}/s on average, {four_digits(peak)} at most; "
         f"a decision each {format_duration(fleet.tick_seconds)} (spec.tick)"
     )
 

@@ -99,6 +99,11 @@ def percent(share: float) -> str:
     return "<0.01 %" if text == "0.00" and share > 0 else f"{'>99.99' if text == '100.00' and share < 1 else text} %"
 
 
+def four_digits(value: float) -> str:
+    """Print a figure of any size to four digits, a large one in full: `0.385`, `106.8`, `39,170`, never `3.917e+04`."""
+    return f"{value:,.4g}" if abs(value) < 9999.5 else f"{value:,.0f}"
+
+
 def summary_table(results: Sequence[RunResult], attainment: float | None = None) -> RichTable:
     """Return the comparison for a terminal; an attainment below the policy's is red."""
     title = f"{results[0].workload} · {format_duration(round(results[0].seconds))}" + (" · synthetic" if results[0].synthetic else "")

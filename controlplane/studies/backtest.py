@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from controlplane.contracts.fleet import ForecastSettings
+from controlplane.sim.report import four_digits
 from controlplane.traces.library import Array, Trace
 from forecasters.api import Batch, Quantiles
 from forecasters.backtest import Figures, Mask, Outcome, Truth, replay, summarize, truth
@@ -143,8 +144,8 @@ def table_rows(lines: Sequence[Line]) -> list[list[str]]:
     rows = []
     for line in lines:
         figures = line.figures
-        row = [line.trace, span(figures.horizon_seconds), f"{figures.scored:,}", f"{figures.pinball:.4g}"]
-        row += [f"{line.over_persistence:.2f}", f"{line.over_seasonal_naive:.2f}", f"{figures.mase:.2f}", f"{figures.width:.4g}"]
+        row = [line.trace, span(figures.horizon_seconds), f"{figures.scored:,}", four_digits(figures.pinball)]
+        row += [f"{line.over_persistence:.2f}", f"{line.over_seasonal_naive:.2f}", f"{figures.mase:.2f}", four_digits(figures.width)]
         row += [off_nominal(figures, level) for level in (0.5, 0.9, 0.95, 0.99)]
         row += [f"{_points(figures.peak_coverage[QUANTILES.index(0.9)].value - 0.9):+.1f}"]
         rows.append(row + ["–" if np.isnan(line.peers[name]) else f"{line.peers[name]:.2f}" for name in sorted(line.peers)])

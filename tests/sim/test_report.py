@@ -10,7 +10,7 @@ from rich.console import Console
 
 from controlplane.contracts.fleet import Fleet, Offer, Slo, Spill, Tier, Unit
 from controlplane.sim.baselines_hpa import comparisons, hpa
-from controlplane.sim.report import MAX_POINTS, Table, percent, report_of, summary_table
+from controlplane.sim.report import MAX_POINTS, Table, four_digits, percent, report_of, summary_table
 from controlplane.sim.report_html import render
 from controlplane.sim.run import RunResult, run
 from controlplane.sim.workload import Workload
@@ -78,3 +78,11 @@ def test_the_decisions_shown_are_those_that_changed_a_target(results: list[RunRe
     targets = [row[1] for row in table.rows]
     assert len(targets) > 10
     assert all(before != after for before, after in pairwise(targets))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.38504, "0.385"), (106.83, "106.8"), (2680.4, "2,680"), (9999.7, "10,000"), (39170.2, "39,170"), (0.0, "0"), (float("nan"), "nan")],
+)
+def test_a_figure_has_four_digits_and_never_an_exponent(value: float, text: str) -> None:
+    assert four_digits(value) == text
