@@ -5,6 +5,7 @@ Owns what is asked of EC2 and how its listing reads; it must not remember what w
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateFleet.html
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 TAG_FLEET, TAG_OFFER, TAG_INTENT = "tidegate.dev/fleet", "tidegate.dev/offer", "tidegate.dev/intent"
 RESERVATION_PREFIX = "cr-"
+NOTICES_SECONDS = 5.0
 GONE = ("shutting-down", "terminated")
 STOPPED = ("stopping", "stopped")
 
@@ -87,13 +89,15 @@ class AwsSupplier:
         return Listing(now, tuple(holdings))
 
     async def _hear(self, instances: Sequence[Mapping[str, Any]], now: float) -> None:
-        """Read the notices. Where the queue does not answer, those heard before count: a notice is a help, the listing goes without."""
+        """Read the notices. Where the queue does not answer soon, those heard before count: a notice is a help, a listing goes without."""
         if self._notices is None:
             return
         try:
-            self._leaving = await self._notices.leaving(instances, now)
-        except SupplierError as error:
-            log.warning("no notices are heard", region=self._options["region"], reason=str(error))
+            async with asyncio.timeout(NOTICES_SECONDS):
+                await self._notices.hear(instances, now)
+        except (SupplierError, TimeoutError) as error:
+            log.warning("not all notices are heard", region=self._options["region"], reason=str(error) or type(error).__name__)
+        self._leaving = self._notices.leaving(instances)
 
     async def _instances(self, filters: Sequence[Mapping[str, Any]]) -> list[Any]:
         reservations = await self._api.pages("ec2", "describe_instances", "Reservations", Filters=list(filters))

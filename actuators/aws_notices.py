@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import structlog
+
 from actuators.aws_api import AwsApi
+from controlplane.contracts.errors import SupplierError
 
 INTERRUPTION = "EC2 Spot Instance Interruption Warning"
 REBALANCE = "EC2 Instance Rebalance Recommendation"
@@ -19,6 +22,9 @@ HIDDEN_SECONDS = 60
 MOST_RECEIVES = 5
 REBALANCED_SECONDS = 600.0
 ENDED = ("shutting-down", "terminated")
+
+
+log = structlog.get_logger(__name__)
 
 
 class Notices:
@@ -31,12 +37,20 @@ class Notices:
         self._receipts: dict[str, str] = {}
         self._until_unix: dict[str, float] = {}
 
-    async def leaving(self, instances: Sequence[Mapping[str, Any]], now_unix: float) -> Mapping[str, float]:
-        """Return which of these instances have had notice; the notices of those that have ended are removed from the queue.
+    def leaving(self, instances: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
+        """Return which of these instances have had notice, as far as it was heard.
 
         With each goes the time, unix seconds, at which it is to be given back, as by then its replacement serves or never will: infinite
-        after an interruption warning, as AWS takes it in two minutes itself, REBALANCED_SECONDS after a recommendation. A notice about an
-        instance that is not among these, another offer's perhaps, comes back into the queue by itself.
+        after an interruption warning, as AWS takes it in two minutes itself, REBALANCED_SECONDS after a recommendation.
+        """
+        names = {instance["InstanceId"] for instance in instances}
+        return {name: until for name, until in self._until_unix.items() if name in names}
+
+    async def hear(self, instances: Sequence[Mapping[str, Any]], now_unix: float) -> None:
+        """Read the queue; the notices of instances that have ended are removed from it.
+
+        A notice about an instance that is not among these, another offer's perhaps, comes back into the queue by itself. What was read
+        counts, whatever fails or takes too long afterwards.
         """
         for _ in range(MOST_RECEIVES):
             answer = await self._api.call(
@@ -54,16 +68,20 @@ class Notices:
                 break
         states = {instance["InstanceId"]: instance["State"]["Name"] for instance in instances}
         for name in [name for name in self._receipts if states.get(name) in ENDED]:
-            await self._api.call("sqs", "delete_message", QueueUrl=self._queue_url, ReceiptHandle=self._receipts.pop(name))
+            receipt = self._receipts.pop(name)
             del self._until_unix[name]
-        return {name: until for name, until in self._until_unix.items() if name in states}
+            try:
+                await self._api.call("sqs", "delete_message", QueueUrl=self._queue_url, ReceiptHandle=receipt)
+            except SupplierError as error:
+                # It comes back, with another receipt; one that cannot be removed must not keep the others from being heard.
+                log.warning("a notice is not removed", instance=name, reason=str(error))
 
     def _note(self, message: Mapping[str, Any], now_unix: float) -> None:
         """Remember a message that is a notice: which instance it is about, and until when that is kept."""
         try:
             event = json.loads(message["Body"])
             name, kind = str(event["detail"]["instance-id"]), event["detail-type"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return
         if kind in self._kinds:
             until = math.inf if kind == INTERRUPTION else _sent_unix(event, now_unix) + REBALANCED_SECONDS
@@ -75,5 +93,5 @@ def _sent_unix(event: Mapping[str, Any], now_unix: float) -> float:
     """Return when an event was sent, so that a restart does not start its time anew; now where it does not say."""
     try:
         return min(datetime.fromisoformat(event["time"]).timestamp(), now_unix)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, OSError):
         return now_unix

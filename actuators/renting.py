@@ -25,6 +25,8 @@ from controlplane.contracts.units import from_unix
 QUOTE_SECONDS = 30.0
 QUOTE_LIFE_SECONDS = 300.0
 TIMEOUT_SECONDS = 8.0
+# With an order under way when these are over, all of it is still well within the time that an actuator is given.
+ORDERING_SECONDS = 5.0
 UNSETTLED = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.CONFLICT, httpx.codes.TOO_EARLY)
 Secret = Callable[[str], str | None]
 
@@ -124,14 +126,18 @@ class RentingSupplier:
         return Listing(now, tuple(holding for machine in rented for holding in holdings_of(machine, offer)))
 
     async def buy(self, intent: Intent, offer: Offer) -> tuple[str, ...]:
-        """Order machine by machine; a refusal after the first is a smaller purchase.
+        """Order machine by machine; a refusal after the first is a smaller purchase, and so is what took `ORDERING_SECONDS`.
 
-        An unknown outcome of one leaves the intent open. The others are ordered all the same: each is asked for once.
+        An unknown outcome of one leaves the intent open. The others are ordered all the same: each is asked for once. A big order that
+        was cut off in the middle would be of unknown size; its rest comes with the next round.
         """
         mark = Mark(intent.fleet, intent.offer, intent.token, self._clock())
         ordered: list[str] = []
         unknown: SupplierUnavailable | None = None
+        began = self._clock()
         for _ in range(machines_in(intent.count, offer)):
+            if (ordered or unknown is not None) and self._clock() - began >= ORDERING_SECONDS:
+                break
             try:
                 with understood():
                     ordered.append(await self._cloud.order(mark))

@@ -108,6 +108,26 @@ async def test_a_queue_that_does_not_answer_keeps_nothing_from_being_listed_or_g
     assert isinstance(await actuator.apply(FLEET, rig.offer, 1), Applied)
 
 
+async def test_neither_a_poisoned_notice_nor_one_that_cannot_be_removed_keeps_others_from_being_heard() -> None:
+    rig = AwsRig(offer_with())
+    sqs = rig.world.client("sqs")
+    queue = sqs.create_queue(QueueName="tidegate-notices")["QueueUrl"]
+    rig.options = {"notices_queue": queue, "readiness": {}}
+    actuator = rig.actuator()
+    await actuator.apply(FLEET, rig.offer, 3)
+    rig.advance(LAG_SECONDS + 1)
+    first, second, _ = rig.world.instances()
+    for body in ("[" * 100_000, json.dumps({"detail": {"instance-id": first.id}, "detail-type": REBALANCE, "time": "0001-01-01T00:00:00"})):
+        sqs.send_message(QueueUrl=queue, MessageBody=body)
+    sqs.send_message(QueueUrl=queue, MessageBody=notice(first.id, INTERRUPTION))
+    assert (await actuator.observe(FLEET, rig.offer)).draining == 1
+    rig.world.refusals["DeleteMessage"] = ("ReceiptHandleIsInvalid", 400)
+    rig.world.client("ec2").terminate_instances(InstanceIds=[first.id])
+    sqs.send_message(QueueUrl=queue, MessageBody=notice(second.id, INTERRUPTION))
+    status = await actuator.observe(FLEET, rig.offer)
+    assert (status.ready, status.draining) == (1, 1)
+
+
 async def test_a_mere_recommendation_is_paid_twice_for_ten_minutes_and_no_longer() -> None:
     rig = AwsRig(offer_with())
     sqs = rig.world.client("sqs")

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from actuators.api import Intent
+from actuators.api import Applied, Intent
 from actuators.holdings import HoldingState
+from actuators.purchasing import PurchasingActuator
 from actuators.readiness import ReadinessProbe
-from actuators.renting import Mark, RentingSupplier
+from actuators.renting import GpuCloud, Mark, RentingSupplier
 from controlplane.contracts.errors import (
     AccessRefused,
     InsufficientCapacity,
@@ -20,6 +21,7 @@ from controlplane.contracts.errors import (
 from tests.contract.actuator_rigs import offer_with
 from tests.contract.cloud_rigs import cloud_of
 from tests.contract.gpu_clouds import KEY, LAMBDA_TYPE, RUNPOD_TYPE, CloudWorld
+from tests.fakes import FakeWall, MemoryIntentStore
 
 MARK = Mark("r1", "rented", "tidegate.r1.rented.1.65", 1_700_000_000.0)
 CLOUDS = ("lambda", "runpod")
@@ -175,3 +177,28 @@ async def test_a_key_that_no_header_can_hold_is_refused_before_it_is_sent(kind: 
     with pytest.raises(AccessRefused):
         await cloud_of(kind, world, key="schlüssel").machines()
     assert world.calls == []
+
+
+class Slow:
+    """A cloud that takes two seconds for each order."""
+
+    def __init__(self, inner: GpuCloud, wall: FakeWall) -> None:
+        self._inner, self._wall = inner, wall
+        self.remembers_tokens = inner.remembers_tokens
+
+    async def order(self, mark: Mark) -> str:
+        self._wall.advance(2.0)
+        return await self._inner.order(mark)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+async def test_a_big_order_that_takes_long_is_a_smaller_purchase_and_not_one_of_unknown_size() -> None:
+    world, wall, store = CloudWorld(), FakeWall(), MemoryIntentStore()
+    supplier = RentingSupplier(Slow(cloud_of("lambda", world), wall), ReadinessProbe("", 60.0), wall)
+    result = await PurchasingActuator(supplier, store).apply("r1", offer_with(), 10)
+    assert isinstance(result, Applied)
+    assert (result.change, result.reason) == (3, "7 fewer than asked for")
+    assert len(world.held()) == 3
+    assert store.history[-1].state == "bought"
