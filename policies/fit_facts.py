@@ -32,19 +32,19 @@ gpt-oss-20b|20.9|19.11|1.16|fp4|0.53125|24576|arXiv 2508.10925 and config.json, 
 GPUS = """\
 A100 A100-80GB A100-SXM4-80GB|81920|NVIDIA A100 datasheet, 80 GB, 2021-06
 A100-40GB A100-SXM4-40GB|40960|NVIDIA A100 datasheet, 40 GB, 2020-11
-H100 H100-80GB H100-SXM H100-SXM5 H100-PCIE|81559|nvidia-smi, driver 550, 2024-06
-H100-NVL|95830|nvidia-smi, driver 550, 2024-06
-H20|97871|nvidia-smi, driver 550, 2025-02
-H200 H200-SXM|143771|nvidia-smi, driver 560, 2025-01
-GH200|97871|nvidia-smi, driver 550, 2024-09
-B200 B200-SXM|183359|nvidia-smi, driver 570, 2025-08
-B300 B300-SXM|275040|nvidia-smi, as in aiconfigurator 0.12.0, 2026
-GB200|189471|nvidia-smi, as in aiconfigurator 0.12.0, 2026
-GB300|284208|nvidia-smi, as in aiconfigurator 0.12.0, 2026
-RTX-PRO-6000|97887|nvidia-smi, as in aiconfigurator 0.12.0, 2026
-L40S L40|46068|nvidia-smi, as in aiconfigurator 0.12.0, 2026
-L4|23034|nvidia-smi, driver 550, 2024-06
-A10G|23028|nvidia-smi, driver 550, 2024-06
+H100 H100-80GB H100-SXM H100-SXM5 H100-PCIE|81559|nvidia-smi in public logs, looked up 2026-11
+H100-NVL|95830|nvidia-smi in public logs, looked up 2026-11
+H20|97871|nvidia-smi in public logs, looked up 2026-11
+H200 H200-SXM|143771|nvidia-smi in public logs, looked up 2026-11
+GH200|97871|nvidia-smi in public logs, looked up 2026-11
+B200 B200-SXM|183359|nvidia-smi in public logs, looked up 2026-11
+B300 B300-SXM|275040|nvidia-smi, in aiconfigurator 0.12.0 of 2026
+GB200|189471|nvidia-smi, in aiconfigurator 0.12.0 of 2026
+GB300|284208|nvidia-smi, in aiconfigurator 0.12.0 of 2026
+RTX-PRO-6000|97887|nvidia-smi, in aiconfigurator 0.12.0 of 2026
+L40S L40|46068|nvidia-smi, in aiconfigurator 0.12.0 of 2026
+L4|23034|nvidia-smi in public logs, looked up 2026-11
+A10G|23028|nvidia-smi in public logs, looked up 2026-11
 MI300X|196608|AMD Instinct MI300X data sheet, 192 GB, 2023-12
 MI325X|262144|AMD Instinct MI325X data sheet, 256 GB, 2024-10
 MI355X|294912|AMD Instinct MI355X data sheet, 288 GB, 2025-06

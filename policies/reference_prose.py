@@ -61,7 +61,8 @@ worked out once, when the policy is read. Two things are asked:
   Where the precision is left out it is that of the profile, of the model's name (`-FP8`, `-AWQ`, `-NVFP4`) or as published; a model
   published in 16 bits, or an offer whose capacity is stated, is refused only if four bits do not fit either.
   A measured profile is proof that the model fits, unless `contextTokens` or `concurrency` are stated. The reckoning is a lower bound: KV
-  cache is counted once, while tensor parallelism over more GPUs than KV heads keeps copies.
+  cache is counted once, while tensor parallelism over more GPUs than KV heads keeps copies, for latent attention (DeepSeek, Kimi) one on
+  each GPU: state `kvBytesPerToken` times as large where the engine is run so.
 - *Are they joined as it needs?* A mixture of experts over several GPUs is not placed on an offer that says `interconnect: pcie`: all that
   is measured ran over NVLink.
 

@@ -80,15 +80,24 @@ def test_weights_are_as_large_as_the_published_checkpoint(model: str, precision:
         pytest.param(8, "MI300X", "meta-llama/Llama-3.1-405B", "bf16", True, id="BF16 runs on one node of 8 x MI300X, AMD, 2024-07"),
         pytest.param(2, "A100", "meta-llama/Llama-2-70b-hf", "bf16", True, id="measured on 2 x A100 of 80 GB, Splitwise, 2024"),
         pytest.param(2, "A100-40GB", "meta-llama/Llama-2-70b-hf", "bf16", False, id="138 GB do not go into 80 GB"),
-        pytest.param(8, "H200", "moonshotai/Kimi-K2-Instruct", "fp8", True, id="8 x H200 serve it, vLLM's recipe, 2025-07"),
-        pytest.param(8, "H100", "moonshotai/Kimi-K2-Instruct", "fp8", False, id="16 x H100 are its smallest unit, Kimi K2, 2025-07"),
-        pytest.param(16, "H100", "moonshotai/Kimi-K2-Instruct", "fp8", True, id="16 x H100 are its smallest unit and serve it"),
+        pytest.param(8, "H100", "moonshotai/Kimi-K2-Instruct", "fp8", False, id="16 x H800 is its smallest unit, vLLM, 2025-07"),
+        pytest.param(16, "H100", "moonshotai/Kimi-K2-Instruct", "fp8", True, id="16 x H800 serve it, vLLM, 2025-07"),
+        pytest.param(8, "H200", "moonshotai/Kimi-K2-Thinking", "int4", True, id="8 x H200 serve it, Kimi K2 Thinking's guide, 2025-11"),
     ],
 )
 def test_what_is_known_to_fit_fits_and_what_is_known_not_to_does_not(count: int, gpu: str, model: str, precision: str, holds: bool) -> None:
     fit = reckon(Load(model, 2048.0, precision=precision), gpu, count)
     assert fit is not None
     assert fit.holds is holds, fit.text
+
+
+def test_copies_of_the_kv_cache_are_for_the_policy_to_state() -> None:
+    """Kimi K2's guide of 2025-07: in FP8 with 128k tokens 16 x H200 are the smallest unit, since tensor parallelism keeps a copy on each."""
+    holds = {}
+    for count in (8, 16):
+        fit = reckon(Load("moonshotai/Kimi-K2-Instruct", 131_072.0, 1.0, "fp8", kv_bytes_per_token=70_272.0 * count), "H200", count)
+        holds[count] = fit is not None and fit.holds
+    assert holds == {8: False, 16: True}
 
 
 def test_everything_that_was_measured_is_reckoned_to_fit() -> None:
