@@ -92,7 +92,7 @@ def test_what_is_known_to_fit_fits_and_what_is_known_not_to_does_not(count: int,
 
 
 def test_copies_of_the_kv_cache_are_for_the_policy_to_state() -> None:
-    """Kimi K2's guide of 2025-07: in FP8 with 128k tokens 16 x H200 are the smallest unit, since tensor parallelism keeps a copy on each."""
+    """Kimi K2's guide of 2025-07: in FP8 with 128k tokens 16 x H200 are the smallest unit: tensor parallelism keeps a copy on each."""
     holds = {}
     for count in (8, 16):
         fit = reckon(Load("moonshotai/Kimi-K2-Instruct", 131_072.0, 1.0, "fp8", kv_bytes_per_token=70_272.0 * count), "H200", count)
