@@ -44,9 +44,14 @@ class Forecasting:
         self.fleet = fleet
         self.combination = Combination(fleet.forecast, horizons_of(fleet), np.array(QUANTILES))
 
+    @property
+    def planned(self) -> dict[str, LaunchPlan]:
+        """The launches that the policy announces, by name."""
+        return {plan.name: plan for plan in self.fleet.launches}
+
     def start(self) -> ForecastState:
         """Return the state that has seen nothing but the policy's own launches."""
-        return ForecastState(self.combination.start(1), {plan.name: plan for plan in self.fleet.launches})
+        return ForecastState(self.combination.start(1), self.planned)
 
     def step(self, state: ForecastState, event: Event) -> tuple[ForecastState, tuple[Forecast, ...]]:
         """Fold one event; an Observation that says something new is answered with a Forecast, unless it is history read back.
@@ -104,6 +109,18 @@ def see_launch(state: ForecastState, launch: Launch) -> ForecastState:
         starts = launch.starts.timestamp()
         waves[launch.name] = LaunchPlan(launch.name, starts, launch.peak_multiple, launch.ramp_seconds, launch.half_life_seconds)
     return replace(state, waves=waves)
+
+
+def waves_anew(
+    waves: Mapping[str, LaunchPlan], planned: Mapping[str, LaunchPlan], plans: Mapping[str, LaunchPlan]
+) -> dict[str, LaunchPlan]:
+    """Return the waves of a state that was kept under a policy with the launches `planned`, now that it has the launches `plans`.
+
+    What the policy says anew counts, and what it no longer says is gone. Where it says what it said, what was said since stays: a launch
+    that was called off is not back after a restart.
+    """
+    kept = {name: wave for name, wave in waves.items() if name in plans or wave != planned.get(name)}
+    return kept | {name: plan for name, plan in plans.items() if plan != planned.get(name)}
 
 
 def outlook_of(forecast: Forecast) -> Outlook:

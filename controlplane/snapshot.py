@@ -6,13 +6,13 @@ rebuilds from history. Where the bytes are kept (KV bucket or file) is `controlp
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from controlplane.contracts.errors import SnapshotError
 from controlplane.contracts.fleet import LaunchPlan
-from controlplane.forecasting import Forecasting, ForecastState
+from controlplane.forecasting import Forecasting, ForecastState, waves_anew
 from controlplane.pipeline import PipeState
 from controlplane.planning import PlanState
 
@@ -25,6 +25,8 @@ class _ForecastSnapshot:
     methods: str
     waves: dict[str, LaunchPlan]
     observed_unix: float | None
+    # What the policy itself announced then, so that a later one is known from what was said of it since.
+    planned: dict[str, LaunchPlan] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +46,16 @@ _FILE = TypeAdapter(dict[str, tuple[str, str]])
 def dump_forecast(forecasting: Forecasting, state: ForecastState) -> bytes:
     """Return the forecaster's half of one fleet."""
     methods = base64.b64encode(forecasting.combination.dump(state.methods)).decode()
-    return _FORECAST.dump_json(_ForecastSnapshot(SCHEMA_VERSION, methods, dict(state.waves), state.observed_unix))
+    snapshot = _ForecastSnapshot(SCHEMA_VERSION, methods, dict(state.waves), state.observed_unix, forecasting.planned)
+    return _FORECAST.dump_json(snapshot)
 
 
 def load_forecast(forecasting: Forecasting, snapshot: bytes) -> ForecastState:
-    """Return the state in a snapshot; SnapshotError where it is of another version or not one."""
+    """Return the state in a snapshot, with the launches of today's policy; SnapshotError where it is of another version or not one."""
     read = _read(_FORECAST, snapshot)
     _require_version(read.version)
     methods = forecasting.combination.load(base64.b64decode(read.methods))
-    return ForecastState(methods, read.waves, read.observed_unix)
+    return ForecastState(methods, waves_anew(read.waves, read.planned, forecasting.planned), read.observed_unix)
 
 
 def dump_plan(state: PlanState) -> bytes:

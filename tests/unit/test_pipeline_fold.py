@@ -1,6 +1,7 @@
 """Two ways to the same decisions: events folded as production does, and frames as the pipe does; and what repetition must not change."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from controlplane.contracts.events import (
     Quote,
     Tick,
 )
-from controlplane.contracts.fleet import Fleet, Mode
+from controlplane.contracts.fleet import Fleet, LaunchPlan, Mode
 from controlplane.contracts.frame import Frame
 from controlplane.contracts.units import from_unix
 from controlplane.forecasting import Forecasting, ForecastState
@@ -221,6 +222,41 @@ def test_what_is_no_snapshot_is_refused(fleet: Fleet, content: bytes) -> None:
         load_plan(content)
     with pytest.raises(SnapshotError):
         load_forecast(Forecasting(fleet), content)
+
+
+def plan(name: str, peak_multiple: float) -> LaunchPlan:
+    return LaunchPlan(name, START.timestamp() + 3600.0, peak_multiple)
+
+
+@pytest.mark.parametrize(
+    ("before", "said", "now", "known"),
+    [
+        ([], [], [("v4", 20.0)], [("v4", 20.0)]),
+        ([("v4", 20.0)], [], [("v4", 50.0)], [("v4", 50.0)]),
+        ([("v4", 20.0)], [], [], []),
+        ([("v4", 20.0)], [("v4", None)], [("v4", 20.0)], []),
+        ([("v4", 20.0)], [("v4", 30.0)], [("v4", 20.0)], [("v4", 30.0)]),
+        ([("v4", 20.0)], [("v4", 30.0)], [], [("v4", 30.0)]),
+        ([], [("v5", 9.0)], [("v4", 20.0)], [("v4", 20.0), ("v5", 9.0)]),
+    ],
+    ids=["added", "changed", "removed", "called off since", "corrected since", "corrected, then removed", "beside one that was told"],
+)
+def test_a_restart_takes_the_launches_of_todays_policy_and_keeps_what_was_said_since(
+    fleet: Fleet,
+    before: list[tuple[str, float]],
+    said: list[tuple[str, float | None]],
+    now: list[tuple[str, float]],
+    known: list[tuple[str, float]],
+) -> None:
+    first = Forecasting(replace(fleet, launches=tuple(plan(*each) for each in before)))
+    second = Forecasting(replace(fleet, launches=tuple(plan(*each) for each in now)))
+    state, _ = first.step(first.start(), Observation(time=START, fleet=FLEET, demand_per_second=20.0))
+    for name, peak in said:
+        starts = START + timedelta(hours=1)
+        launch = Launch(time=START, fleet=FLEET, name=name, starts=starts, peak_multiple=peak, cancelled=peak is None)
+        state, _ = first.step(state, launch)
+    restarted = load_forecast(second, dump_forecast(first, state))
+    assert sorted((wave.name, wave.peak_multiple) for wave in restarted.waves.values()) == known
 
 
 def test_a_forecast_snapshot_with_broken_methods_is_refused(fleet: Fleet) -> None:
