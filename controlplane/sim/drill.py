@@ -52,7 +52,7 @@ FLEET = Fleet(
 
 
 class DrillLedger:
-    """Ledgers in memory; they survive the controller's restarts, as NATS does."""
+    """Ledgers, or what is known of suppliers, in memory; they survive the controller's restarts, as NATS does."""
 
     def __init__(self) -> None:
         """Hold nothing yet."""
@@ -163,7 +163,7 @@ class Drill:
             name: ModelSupplier(market, lambda: self.now_unix, remembers_tokens=self._remembers) for name, market in self.markets.items()
         }
         self._store = DrillStore()
-        self._ledger = DrillLedger()
+        self._ledger, self._health = DrillLedger(), DrillLedger()
         self._actuator = self._started()
         self._pipeline = Pipeline(FLEET)
         self._state = self._pipeline.start()
@@ -186,7 +186,7 @@ class Drill:
     def _started(self) -> MarketActuator:
         """Return the actuator as after a start: it remembers nothing."""
         settings = MarketSettings(banned_for_seconds=1800.0)
-        return MarketActuator(self._suppliers, self._store, settings, lambda: self.now_unix, ledger=self._ledger)
+        return MarketActuator(self._suppliers, self._store, settings, lambda: self.now_unix, ledger=self._ledger, health=self._health)
 
     def heal(self) -> None:
         """Turn every fault off."""
