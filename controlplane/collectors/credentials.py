@@ -61,4 +61,5 @@ class Login:
         value = self._secret(name)
         if value is None:
             raise SourceError(f"the environment variable {name} that the policy names is not set", retryable=False)
-        return value
+        # As in a file: a newline at the end belongs to whatever wrote it.
+        return value.strip()

@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 class Pages:
     """Watches pages: `watch(kind, addresses)` says which, `hear(kind, address, time, text)` is called for each that came.
 
-    `phase` gives a page's place in the interval in [0, 1); by default its address decides, so that it stays where it is.
+    Where in the interval a page is asked, its address decides: it stays there as long as this process lives.
     """
 
     def __init__(self, options: Mapping[str, Any], interval_seconds: float, hear: Callable[[str, str, float, str], None]) -> None:
@@ -79,16 +79,17 @@ class Pages:
         try:
             async with self._room:
                 at, text = await asyncio.wait_for(self._fetch(address), self._timeout_seconds)
-        except (httpx.HTTPError, SourceError, TimeoutError, UnicodeDecodeError) as error:
+            self._hear(kind, address, at, text)
+        except Exception as error:
+            # Nobody waits for this task: it must outlive whatever comes. Of errors that are not ours the text may hold what was sent.
             breaker.failed(time.monotonic())
-            reason = self.failures[kind, address] = str(error) or type(error).__name__
+            reason = self.failures[kind, address] = str(error) if isinstance(error, SourceError) else type(error).__name__
             if time.monotonic() >= self._quiet_until:
                 self._quiet_until = time.monotonic() + LOG_SECONDS
                 log.info("a metrics page does not answer", page=address, reason=reason, such_pages=len(self.failures))
             return
         breaker.succeeded()
         self.failures.pop((kind, address), None)
-        self._hear(kind, address, at, text)
 
     async def _fetch(self, address: str) -> tuple[float, str]:
         """Return a page and when it was written: between our asking and its first byte."""

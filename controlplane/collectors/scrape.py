@@ -128,7 +128,11 @@ class EngineSource:
     async def _keep_finding(self) -> None:
         while True:
             await asyncio.sleep(self._refresh_seconds)
-            await self._find()
+            try:
+                await self._find()
+            except Exception as error:
+                # Nobody waits for this task: without it no replica would ever be found again.
+                log.error("replicas cannot be looked for", fleet=self._fleet.name, error=repr(error))
 
 
 def _gateway_part(part: Any) -> Any:

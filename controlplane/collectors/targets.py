@@ -76,6 +76,7 @@ class PodTargets:
 
     async def find(self) -> frozenset[str]:
         """Ask the API server."""
+        from aiohttp import ClientError
         from kubernetes.aio import client
         from kubernetes.aio.client.exceptions import ApiException
         from kubernetes.aio.config import ConfigException
@@ -90,13 +91,12 @@ class PodTargets:
             body = await answer.read()
             if answer.status >= 300:
                 raise SourceError(f"pods of {namespace} with {selector} are refused: HTTP {answer.status}")
-            pods = json.loads(body)["items"]
+            hosts = [pod["status"]["podIP"] for pod in json.loads(body)["items"] if is_serving(pod)]
         except ConfigException as error:
             raise SourceError(f"no cluster to ask for pods: {error}") from error
-        except (ApiException, OSError, TimeoutError, ValueError, KeyError) as error:
+        except (ApiException, ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
             raise SourceError(f"pods of {namespace} with {selector} cannot be listed: {type(error).__name__}") from error
         scheme, port = self._options.get("scheme") or "http", self._options["port"]
-        hosts = [pod["status"]["podIP"] for pod in pods if is_serving(pod)]
         return frozenset(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{self._path}" for host in hosts)
 
     async def close(self) -> None:

@@ -169,7 +169,7 @@ async def test_a_secret_that_is_not_there_is_said_by_its_place(server: Server) -
 
 
 def test_basic_and_bearer_out_of_the_environment() -> None:
-    variables = {"U": "reader", "P": SECRET, "T": SECRET}.get
+    variables = {"U": "reader", "P": SECRET, "T": f"{SECRET}\n"}.get
 
     assert Login({"auth": {"bearer_token_env": "T"}}, variables).headers() == {"Authorization": f"Bearer {SECRET}"}
     assert Login({"auth": {"username_env": "U", "password_env": "P"}}, variables).headers()["Authorization"].startswith("Basic ")
