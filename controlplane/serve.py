@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import nats.errors
 import platformdirs
 import structlog
+from nats.aio.client import Client
 
 from controlplane.app import SERVICES, Plane, Settings, in_mode, running, runs_in
 from controlplane.bus.connect import Credentials, connect, redacted
@@ -22,7 +24,7 @@ from controlplane.bus.fold import decode
 from controlplane.bus.publish import ERROR_HEADER, SUBJECT_HEADER
 from controlplane.bus.reader import OrderedReader
 from controlplane.config import environment_variables, load_fleets, read_environment
-from controlplane.contracts.errors import PolicyError, TidegateError
+from controlplane.contracts.errors import BusError, PolicyError, TidegateError
 from controlplane.contracts.events import Decision, Event
 from controlplane.contracts.fleet import Fleet, Mode
 from controlplane.contracts.subjects import DEAD_STREAM, DEAD_SUBJECTS, INPUT_SUBJECTS, INPUTS_STREAM, OUTPUT_SUBJECTS, OUTPUTS_STREAM
@@ -177,12 +179,25 @@ async def _until(stopping: asyncio.Event, plane: Plane) -> None:
 
 async def follow_events(nats_url: str | None, subject: str, as_json: bool) -> int:
     """Print events as they come, until interrupted."""
-    url = nats_url or read_environment().nats_url
+    environment = read_environment()
+    url = nats_url or environment.nats_url
     if url is None:
         raise TidegateError("which NATS server? give --nats (tidegate up prints its address) or set TIDEGATE_NATS")
     stream = stream_of(subject)
-    client = await connect(url)
-    reader = OrderedReader(client, stream, [subject], (await client.jetstream().stream_info(stream)).state.last_seq, "tidegate-events")
+    client = await connect(url, Credentials(creds_file=environment.nats_credentials_file))
+    try:
+        await _print_events(client, stream, subject, as_json)
+    finally:
+        await client.close()
+    return 0
+
+
+async def _print_events(client: Client, stream: str, subject: str, as_json: bool) -> None:
+    try:
+        last = (await client.jetstream().stream_info(stream)).state.last_seq
+    except (nats.errors.Error, TimeoutError) as error:
+        raise BusError(f"there is no stream {stream} to read here ({type(error).__name__}); has a tidegate run on this NATS?") from error
+    reader = OrderedReader(client, stream, [subject], last, "tidegate-events")
     try:
         while True:
             for message in await reader.next_batch(wait_seconds=1.0):
@@ -194,7 +209,6 @@ async def follow_events(nats_url: str | None, subject: str, as_json: bool) -> in
                 sys.stdout.flush()
     finally:
         await reader.close()
-        await client.close()
 
 
 def line_of(event: Event) -> str:

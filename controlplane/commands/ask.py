@@ -13,7 +13,7 @@ import httpx
 import nats.errors
 from nats.aio.client import Client
 
-from controlplane.bus.connect import connect
+from controlplane.bus.connect import Credentials, connect
 from controlplane.bus.publish import Publisher
 from controlplane.clocks import SystemClock
 from controlplane.config import environment_variables, read_environment
@@ -97,7 +97,7 @@ def _ask(method: str, where: Where, path: str, **arguments: Any) -> dict[str, An
 
 async def _publish(url: str, launch: Launch) -> str:
     """Publish a launch, and return what is doubtful about it: NATS takes it for a fleet that nobody plans, too."""
-    client = await connect(url)
+    client = await connect(url, Credentials(creds_file=read_environment().nats_credentials_file))
     try:
         planned = await planned_fleets(client)
         publisher = Publisher(client, "tidegate/cli", wait_seconds=TIMEOUT_SECONDS)

@@ -13,9 +13,9 @@ from actuators.aws_api import AwsApi
 from actuators.aws_blocks import BlockSupplier
 from actuators.holdings import Owned, Supplier
 from actuators.sold import Orphans, Sold, one_per_address, orphans_among, sold_by, stand_in
-from controlplane.bus.connect import connect
+from controlplane.bus.connect import Credentials, connect
 from controlplane.bus.sold import SoldRecords
-from controlplane.config import load_fleets, read_secret
+from controlplane.config import load_fleets, read_environment, read_secret
 from controlplane.contracts.errors import PolicyError, SupplierError, TidegateError
 from controlplane.contracts.units import from_unix
 
@@ -62,7 +62,7 @@ async def _remembered(nats_url: str | None) -> tuple[list[Sold], set[tuple[str, 
     """Return what was ever sold to this installation and to whom, nothing without NATS."""
     if nats_url is None:
         return [], set()
-    client = await connect(nats_url)
+    client = await connect(nats_url, Credentials(creds_file=read_environment().nats_credentials_file))
     try:
         return await SoldRecords(client).all()
     finally:
