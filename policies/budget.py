@@ -102,9 +102,9 @@ def usd_limits(targets: Targets, view: View, memory: Memory) -> dict[str, float]
 
 
 def purchases_asked(targets: Targets, view: View, memory: Memory) -> Mapping[str, Asked]:
-    """Return what is on its way after a decision, for the next one to reckon with; nothing without an hourly budget."""
+    """Return what is on its way after a decision, for the next one to reckon with; nothing without a budget."""
     budget = view.fleet.guard.budget
-    if budget.usd_per_hour is None and not budget.windows:
+    if budget.usd_per_hour is None and budget.usd_per_day is None and not budget.windows:
         return memory.asked
     asked = {}
     for seen in rented(view):
@@ -186,8 +186,9 @@ def committed_usd(targets: Targets, view: View, memory: Memory) -> float:
     """Return what is certain to be paid: all that is held until the next decision, what is asked for, what is left of minimum holds."""
     usd, lasts = 0.0, _lasts(view, memory)
     for seen in rented(view):
-        new = max(targets[seen.offer.name] - seen.held, 0)
-        if new:
+        asked = _in_flight(seen, view, memory) if memory.asked else None
+        new = max(targets[seen.offer.name], asked.replicas if asked is not None else 0) - seen.held
+        if new > 0:
             usd += new * _usd_when_asked(seen, lasts)
         if seen.held + seen.unserving:
             usd += paid_usd_per_hour(seen) * lasts / SECONDS_PER_HOUR + _usd_of_holds(seen, view, memory)
