@@ -5,6 +5,7 @@ Owns signals and files only; `controlplane.pipe` answers the lines.
 
 import gc
 import os
+import select
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,10 +22,6 @@ READ_BYTES = 65536
 LINES_TOGETHER = 64
 
 
-class _Ended(Exception):
-    """SIGTERM: stop reading, save, and go."""
-
-
 def decide_lines(policies: Sequence[Path], state: Path | None) -> int:
     """Answer standard input until it ends or SIGTERM comes, save the state where asked; return the exit code."""
     pipe = Pipe(load_fleets(policies))
@@ -35,27 +32,30 @@ def decide_lines(policies: Sequence[Path], state: Path | None) -> int:
         # Before the first line: to learn at the end that nothing can be saved would be too late.
         require_writable("--state", state)
         pipe.load(state)
-    reading = _Reading(sys.stdin.fileno())
+    wake, woken = os.pipe()
+    os.set_blocking(woken, False)
+    reading = Reading(sys.stdin.fileno(), wake)
     signal.signal(signal.SIGTERM, reading.end)
+    signal.set_wakeup_fd(woken)
     status = run_pipe(pipe, reading, sys.stdout.buffer, sys.stderr.buffer)
     if state is not None:
         pipe.save(state)
     return status
 
 
-class _Reading:
-    """Lines of a file descriptor, as many at a time as came together, until it ends or a signal says so; what is begun is answered."""
+class Reading:
+    """Lines of a file descriptor, as many at a time as came together, until it ends or a signal says so; what is begun is answered.
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._waiting = False
+    `wake` can be read once a signal has come: one that comes in the moment before the wait for lines would not end that wait otherwise.
+    """
+
+    def __init__(self, descriptor: int, wake: int) -> None:
+        self._descriptor, self._wake = descriptor, wake
         self._ended = False
 
     def end(self, number: int, frame: FrameType | None) -> None:
         """Handle the signal."""
         self._ended = True
-        if self._waiting:
-            raise _Ended
 
     def __iter__(self) -> Iterator[tuple[bytes, ...]]:
         """Hand out what has come; a line that nothing ends is one at the end of the stream."""
@@ -75,12 +75,6 @@ class _Reading:
 
     def _read(self) -> bytes:
         """Return what is there, having waited for some; nothing at the end."""
-        if self._ended:
-            return b""
-        self._waiting = True
-        try:
-            return os.read(self._descriptor, READ_BYTES)
-        except _Ended:
-            return b""
-        finally:
-            self._waiting = False
+        ready, _, _ = select.select([self._descriptor, self._wake], [], [])
+        self._ended = self._ended or self._wake in ready
+        return b"" if self._ended else os.read(self._descriptor, READ_BYTES)

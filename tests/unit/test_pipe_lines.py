@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from controlplane.config import load_fleets
 from controlplane.contracts.errors import SnapshotError
 from controlplane.contracts.fleet import Fleet
-from controlplane.pipe import Pipe, run_pipe
+from controlplane.contracts.frame import Frame, PipeLine
+from controlplane.pipe import Pipe, answer_of, run_pipe
 from controlplane.pipeline import Pipeline
 from controlplane.snapshot import SCHEMA_VERSION
 
@@ -189,6 +191,18 @@ def test_a_history_without_replicas_is_decided_on_a_shadow_pool_of_its_own_targe
     assert shadow[-1]["targets"]["rented"] > shadow[5]["targets"]["rented"]
 
 
+def test_a_history_is_decided_alike_for_an_acting_policy(tmp_path: Path) -> None:
+    """Nobody tells of pools in a history, and no budget is kept for what they might hold."""
+    policy = POLICY.replace("hold: 5m", "hold: 5m\n      simulated: {}").replace("usdPerHour: 900", "usdPerHour: 500")
+    lines, targets = [observation(minute, 30.0) for minute in range(10)], []
+    for mode in ("recommend", "act"):
+        path = tmp_path / f"{mode}.yaml"
+        path.write_text(policy.replace("mode: recommend", f"mode: {mode}"))
+        targets.append([line["targets"] for line in answer(Pipe(load_fleets([path])), *lines)[1]])
+    assert targets[0][-1]["rented"] > 0
+    assert targets[1] == targets[0]
+
+
 def test_a_recommending_policy_believes_the_replicas_that_frames_state(fleets: tuple[Fleet, ...]) -> None:
     _, full, _ = answer(Pipe(fleets), *(observation(minute, 1.0, ready={"owned": 2, "rented": 20}) for minute in range(3)))
     _, empty, _ = answer(Pipe(fleets), *(observation(minute, 1.0, ready={"owned": 2}) for minute in range(3)))
@@ -289,4 +303,14 @@ def test_a_state_of_another_version_is_refused_by_name(fleets: tuple[Fleet, ...]
 
 
 def test_the_pipe_is_the_production_pipeline(fleets: tuple[Fleet, ...]) -> None:
-    assert all(isinstance(pipeline, Pipeline) for pipeline in Pipe(fleets).pipelines.values())
+    """It takes its two halves in turn; folded whole, as the simulator does, the same lines have the same answers."""
+    pipeline, lines = Pipeline(fleets[0]), eventful(range(120))
+    state, folded = pipeline.start(), []
+    for line in lines:
+        read = TypeAdapter[PipeLine](PipeLine).validate_json(line)
+        if isinstance(read, Frame):
+            state, verdict = pipeline.frame(state, read)
+            folded.append(json.loads(answer_of(read, verdict, {})))
+        else:
+            state = pipeline.tell(state, read)
+    assert answer(Pipe(fleets), *lines) == (0, folded, [])
