@@ -101,16 +101,19 @@ async def away(plane: ControlPlane, watcher: Watcher, how: str, seconds: float) 
     else:
         plane.hang_api(True)
     begun, said_after, known = time.monotonic(), float("inf"), len(watcher.decided)
+    supplies: list[str] = []
     while (elapsed := time.monotonic() - begun) < seconds:
         await watcher.look()
+        supply = " ".join(f"{name} {offer['ready']}+{offer['pending']}" for name, offer in watcher.offers.items())
+        if not supplies or supply != supplies[-1].partition(": ")[2]:
+            supplies.append(f"{elapsed:.0f} s: {supply}")
         if watcher.is_said_away():
             said_after = min(said_after, elapsed)
         await asyncio.sleep(0.5)
-    supply = {name: (offer["ready"], offer["pending"]) for name, offer in watcher.offers.items()}
     print(
         f"away for {seconds / 60.0:.1f} min ({how}): said of every offer after {said_after:.1f} s; {len(watcher.decided) - known} decisions"
     )
-    print(f"  at its end (ready, pending): {supply}, newest targets {watcher.newest()}")
+    print(f"  what was said to be there, ready and pending: {'; '.join(supplies)}; newest targets at its end {watcher.newest()}")
     if how == "kill":
         await asyncio.to_thread(plane.start_api)
     else:
@@ -123,7 +126,11 @@ async def back(watcher: Watcher, before: dict[str, int]) -> bool:
     watcher.numbers.clear()
     while (elapsed := time.monotonic() - begun) < AFTER_SECONDS:
         await watcher.look()
-        asked = await asyncio.to_thread(watcher.asked)
+        try:
+            asked = await asyncio.to_thread(watcher.asked)
+        except OSError:
+            # It is up and does not answer in time yet.
+            continue
         if not watcher.is_said_away():
             seen_after = min(seen_after, elapsed)
             if all(asked[name] == watcher.newest().get(name) for name in OFFERS):

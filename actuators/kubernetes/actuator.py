@@ -95,7 +95,9 @@ class KubernetesActuator:
         except IntentConflict:
             return Skipped("somebody else is scaling for this offer: observe again")
         except SupplierError as error:
-            return failed(error)
+            result = failed(error)
+            # What was surely not written is on its way nowhere: somebody else should be asked at once.
+            return replace(result, unavailable=result.unavailable or self._scaling(fleet, offer).is_sure)
 
     def on_change(self, fleet: str, offer: Offer, wake: Callable[[], None]) -> None:
         """Call `wake` when the object or one of its pods changed; the watches are joined as soon as they are there."""

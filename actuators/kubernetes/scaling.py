@@ -42,6 +42,11 @@ class Scaling:
         """What the replicas' pods are found by, None where the kind does not say."""
         return self._selector
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether what was written last is known: not before the store was asked, nor while a number was sent and no answer came."""
+        return self._is_known and (self._intent is None or self._intent.state == WRITTEN)
+
     def forget(self) -> None:
         """Read the scale anew when it is next asked for."""
         self._uid = ""
