@@ -163,7 +163,8 @@ class EmbeddedServer:
             await asyncio.sleep(RESTART_DELAY_SECONDS[quick_deaths])
             quick_deaths += 1
             started = time.monotonic()
-            with contextlib.suppress(BusError):
+            # A disk that is full, or a folder that is away, may be a passing trouble as well.
+            with contextlib.suppress(BusError, OSError):
                 await self._launch()
                 self.restarts += 1
         self.gave_up.set()

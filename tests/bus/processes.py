@@ -36,3 +36,10 @@ def command_of(pid: int) -> str:
     if PROC.exists():
         return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
     return subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+
+
+def environment_of(pid: int) -> list[str]:
+    """Return a process's environment as NAME=value, among the words of its command line where there is no /proc."""
+    if PROC.exists():
+        return Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return subprocess.run(["ps", "eww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout.split()

@@ -1,5 +1,6 @@
 """The embedded server: it never outlives its parent, heals, keeps what it acknowledged, and says clearly what is wrong."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -10,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from controlplane.bus.connect import connect
-from controlplane.bus.embedded import EmbeddedServer
+from controlplane.bus.embedded import WATCH_SECONDS, EmbeddedServer
 from controlplane.bus.streams import ensure_streams
 from controlplane.contracts.errors import BusError
 from tests.bus.conftest import Eventually
-from tests.bus.processes import children_of, command_of, is_alive
+from tests.bus.processes import children_of, command_of, environment_of, is_alive
 
 PARENT = """
 import asyncio, sys
@@ -69,6 +70,31 @@ async def test_acknowledged_messages_outlive_kill_9(server: EmbeddedServer, even
     assert (await js.stream_info("TIDEGATE_INPUTS")).state.messages == 200
     assert (await js.publish("tidegate.tick", b"after")).seq == 201
     await client.close()
+
+
+async def test_a_folder_that_is_away_for_a_moment_does_not_end_the_healing(
+    server: EmbeddedServer, tmp_path: Path, eventually: Eventually
+) -> None:
+    dying = server_pid()
+    (tmp_path / "nats").rename(tmp_path / "away")
+    os.kill(dying, signal.SIGKILL)
+    await eventually(lambda: not is_alive(dying))
+    await asyncio.sleep(4 * WATCH_SECONDS)
+    (tmp_path / "away").rename(tmp_path / "nats")
+    await eventually(lambda: server.restarts == 1)
+    await (await connect(server.url)).close()
+
+
+@pytest.mark.parametrize("limit", [None, "1GiB"])
+async def test_the_servers_garbage_is_limited_unless_the_environment_says_how(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None
+) -> None:
+    monkeypatch.delenv("GOMEMLIMIT", raising=False)
+    if limit:
+        monkeypatch.setenv("GOMEMLIMIT", limit)
+    async with EmbeddedServer(tmp_path / "nats"):
+        environment = environment_of(server_pid())
+    assert f"GOMEMLIMIT={limit or '512MiB'}" in environment
 
 
 async def test_stop_leaves_nothing_and_a_restart_takes_the_same_port(tmp_path: Path) -> None:
