@@ -68,7 +68,7 @@ class Pipeline:
             state = self.planning.see_starts(state, pools, now)
         if self.fleet.corrects_capacity:
             state = self.planning.see_carried(state, work, now)
-        view = self.planning.view(state, now, shadow=history and bool(state.memory.targets))
+        view = self.planning.view(state, now, shadow=history)
         return self.planning.decide(state, view)
 
     def _pools(self, frame: Frame) -> dict[str, Pool]:

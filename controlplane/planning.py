@@ -245,6 +245,7 @@ class Planning:
             implausible=state.doubtful,
             frozen=any(alert.action is AlertAction.FREEZE for alert in firing),
             poke=poke,
+            is_shadow=shadow,
         )
 
     def _offer(self, state: PlanState, offer: Offer, now: float, shadow: bool) -> OfferView:
@@ -271,7 +272,7 @@ class Planning:
             paid_usd_per_hour=None if shadow else pool.usd_per_hour,
             told_unix=pool.told_unix,
             # An actuator acts on it, and has not told yet: it may hold something all the same.
-            untold=offer.name not in state.pools and offer.actuator != "none" and self.fleet.guard.mode is Mode.ACT,
+            untold=not shadow and offer.name not in state.pools and offer.actuator != "none" and self.fleet.guard.mode is Mode.ACT,
         )
 
     def _stuck(self, pool: Pool, offer: Offer, now: float) -> int:

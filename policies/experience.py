@@ -23,7 +23,17 @@ def learn_offers(memory: Memory, view: View) -> Mapping[str, Experience]:
     """Return what is known of each offer after what is seen now."""
     now = view.now_unix
     seconds = max(now - memory.metered_unix, 0.0) if memory.metered_unix is not None else 0.0
-    return {seen.offer.name: _learn(memory.offers.get(seen.offer.name, NOTHING), seen, memory, now, seconds) for seen in view.offers}
+    return {
+        seen.offer.name: _forget_held(memory.offers.get(seen.offer.name, NOTHING))
+        if view.is_shadow or seen.untold
+        else _learn(memory.offers.get(seen.offer.name, NOTHING), seen, memory, now, seconds)
+        for seen in view.offers
+    }
+
+
+def _forget_held(known: Experience) -> Experience:
+    """Return what is known where nobody says what is held: a shadow loses nothing, and what is seen next was not lost since."""
+    return known if known.held is None else known._replace(held=None)
 
 
 def _learn(known: Experience, seen: OfferView, memory: Memory, now: float, seconds: float) -> Experience:
@@ -37,7 +47,7 @@ def _learn(known: Experience, seen: OfferView, memory: Memory, now: float, secon
         # It was asked and refused; one that says by itself that it has nothing is taken at its word, and asked once it says otherwise.
         refusals = min(refusals + 1, 10)
         until = now + min(FIRST_PAUSE_SECONDS * 2.0 ** (refusals - 1), LONGEST_PAUSE_SECONDS)
-    if not (lost or known.lost) and held == before and refusals == known.refusals and until == known.refused_until_unix and seconds < 60.0:
+    if held == 0 == known.held and not (lost or known.lost) and (refusals, until) == (known.refusals, known.refused_until_unix):
         return known
     faded = 1.0 - min(seconds / FORGET_SECONDS, 1.0)
     hours = known.replica_hours * faded + held * seconds / SECONDS_PER_HOUR

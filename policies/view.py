@@ -88,7 +88,8 @@ class OfferView:
 class View:
     """The world at `now_unix`, for one fleet. `demand_age_seconds` is infinite before the first observation.
 
-    `late_share` and `spilled_per_second` are of the work since the last decision; None: nobody says.
+    `late_share` and `spilled_per_second` are of the work since the last decision; None: nobody says. `is_shadow`: what the offers hold is
+    not what is there but what was decided last, as if every target had come true.
     """
 
     now_unix: float
@@ -104,6 +105,7 @@ class View:
     implausible: bool = False
     frozen: bool = False
     poke: bool = False
+    is_shadow: bool = False
 
 
 class Cohort(NamedTuple):

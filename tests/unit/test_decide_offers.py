@@ -60,13 +60,34 @@ def test_the_price_of_a_loss_on_paper() -> None:
     assert seen.offers[0].usd_per_replica_hour == 36.0, "budgets see the bill, not the risk"
 
 
-def test_what_is_interrupted_is_counted_and_what_is_given_back_is_not() -> None:
+@pytest.mark.parametrize("tick_minutes", [1.0, 0.25])
+def test_what_is_interrupted_is_counted_and_what_is_given_back_is_not(tick_minutes: float) -> None:
     fleet = fleet_of(QUICK)
     memory = start_memory(START)
-    for minute, held, demand in [(0, 10, 100.0), (1, 10, 100.0), (2, 7, 100.0), (3, 10, 50.0), (4, 5, 50.0)]:
-        _, memory = decide(view_of(fleet, flat(demand), {"burst": held}, minute=minute), memory)
+    for tick, held, demand in [(0, 10, 100.0), (1, 10, 100.0), (2, 7, 100.0), (3, 10, 50.0), (4, 5, 50.0)]:
+        _, memory = decide(view_of(fleet, flat(demand), {"burst": held}, minute=tick * tick_minutes), memory)
     assert memory.offers["burst"].lost == pytest.approx(3.0, abs=0.01)
-    assert memory.offers["burst"].replica_hours > 0.0
+    held_hours = (10 + 7 + 10 + 5) * tick_minutes / 60.0
+    assert memory.offers["burst"].replica_hours == pytest.approx(held_hours, rel=0.01)
+
+
+def test_hours_without_a_loss_count_at_any_pace() -> None:
+    fleet = fleet_of(QUICK)
+    memory = start_memory(START)
+    for tick in range(241):
+        _, memory = decide(view_of(fleet, flat(100.0), {"burst": 10}, minute=tick / 4), memory)
+    assert memory.offers["burst"].replica_hours == pytest.approx(10.0, rel=0.01)
+
+
+@pytest.mark.parametrize("shadow", [True, False])
+def test_a_shadow_loses_nothing_when_what_is_really_there_takes_its_place(shadow: bool) -> None:
+    """Ten were recommended and counted as held; then the fleet acts, and three are there."""
+    fleet = fleet_of(QUICK)
+    memory = start_memory(START)
+    for minute in range(3):
+        _, memory = decide(view_of(fleet, flat(100.0), {"burst": 10}, minute=minute, is_shadow=shadow), memory)
+    _, memory = decide(view_of(fleet, flat(100.0), {"burst": 3}, minute=3), memory)
+    assert memory.offers["burst"].lost == (0.0 if shadow else 7.0)
 
 
 def test_it_returns_to_the_cheaper_offer_and_lets_the_dearer_go_only_when_that_serves() -> None:

@@ -194,7 +194,7 @@ def test_a_history_without_replicas_is_decided_on_a_shadow_pool_of_its_own_targe
 def test_a_history_is_decided_alike_for_an_acting_policy(tmp_path: Path) -> None:
     """Nobody tells of pools in a history, and no budget is kept for what they might hold."""
     policy = POLICY.replace("hold: 5m", "hold: 5m\n      simulated: {}").replace("usdPerHour: 900", "usdPerHour: 500")
-    lines, targets = [observation(minute, 30.0) for minute in range(10)], []
+    lines, targets = [observation(minute, 10.0) for minute in range(10)], []
     for mode in ("recommend", "act"):
         path = tmp_path / f"{mode}.yaml"
         path.write_text(policy.replace("mode: recommend", f"mode: {mode}"))
