@@ -83,20 +83,22 @@ class PrometheusApi:
 
     async def instant(self, query: str) -> list[Series]:
         """Return the answer of an instant query at the server's now; a range selector answers with raw samples."""
-        return _series_of(await self._call(functools.partial(self._prometheus.custom_query, query), query))
+        return await self._call(functools.partial(self._prometheus.custom_query, query), query)
 
     async def range(self, query: str, start_unix: float, end_unix: float, step_seconds: float) -> list[Series]:
         """Return the answer of a range query, at most 11,000 points a series."""
         call = functools.partial(
             self._prometheus.custom_query_range, query, from_unix(start_unix), from_unix(end_unix), f"{step_seconds:g}"
         )
-        return _series_of(await self._call(call, query))
+        return await self._call(call, query)
 
     async def clock_offset(self) -> float:
         """Return how many seconds the server's clock is ahead of ours, to half the round trip."""
         before = time.time()
         answer = await self.instant("vector(time())")
         after = time.time()
+        if not answer or not answer[0].points:
+            raise SourceError(f"{self.url}: it does not tell its time")
         return answer[0].points[0][1] - (before + after) / 2.0
 
     async def close(self) -> None:
@@ -104,7 +106,7 @@ class PrometheusApi:
         self._prometheus.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _call(self, call: Callable[[], Any], query: str) -> Any:
+    async def _call(self, call: Callable[[], Any], query: str) -> list[Series]:
         if not self.breaker.allows(self._monotonic()):
             raise SourceError(f"{self.url} failed {self.breaker.failures} times in a row and is left alone for a while")
         problem = SourceError("not asked")
@@ -124,11 +126,11 @@ class PrometheusApi:
             self.breaker.failed(self._monotonic())
         raise SourceError(f"{self.url}: {problem}; query: {query[:ERROR_CHARACTERS]}", retryable=problem.retryable) from problem
 
-    async def _once(self, call: Callable[[], Any]) -> Any:
+    async def _once(self, call: Callable[[], Any]) -> list[Series]:
         """Ask once. The request has its own time-out; a server that drips its answer is cut off by ours."""
         loop = asyncio.get_running_loop()
         try:
-            return await asyncio.wait_for(loop.run_in_executor(self._threads, call), 2.0 * self._timeout_seconds)
+            return await asyncio.wait_for(loop.run_in_executor(self._threads, lambda: _series_of(call())), 2.0 * self._timeout_seconds)
         except PrometheusApiClientException as error:
             text = str(error)[:ERROR_CHARACTERS]
             passing = any(f"HTTP Status Code {status}" in text for status in PASSING_STATUS)

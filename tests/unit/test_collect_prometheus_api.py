@@ -23,6 +23,12 @@ from controlplane.contracts.events import Flag
 from controlplane.contracts.fleet import Fleet, Slo, Unit
 
 ANSWER = {"status": "success", "data": {"resultType": "vector", "result": [{"metric": {}, "value": [1.0, "42"]}]}}
+ODD = {
+    "not json": b"<html>hello</html>",
+    "no result": b'{"status":"success","data":{"result":null}}',
+    "no value": b'{"status":"success","data":{"result":[{"metric":{},"value":[1.0]}]}}',
+    "nothing": b'{"status":"success","data":{"result":[]}}',
+}
 SECRET = "not-a-secret-of-anybody"
 
 
@@ -58,8 +64,7 @@ class Server:
         body = json.dumps(ANSWER).encode()
         if wants_time:
             body = body.replace(b'"42"', f'"{time.time() + self.ahead_seconds}"'.encode())
-        if how == "not json":
-            body = b"<html>hello</html>"
+        body = ODD.get(how, body)
         request.send_response(200)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
@@ -104,7 +109,14 @@ async def test_a_passing_failure_is_tried_again(server: Server) -> None:
 
 @pytest.mark.parametrize(
     ("how", "words"),
-    [("slow", "no answer within 0.2 s|no whole answer"), ("drip", "no whole answer"), ("not json", "not an answer"), ("500", "500")],
+    [
+        ("slow", "no answer within 0.2 s|no whole answer"),
+        ("drip", "no whole answer"),
+        ("not json", "not an answer"),
+        ("no result", "not an answer"),
+        ("no value", "not an answer"),
+        ("500", "500"),
+    ],
 )
 async def test_every_way_to_fail_has_words(server: Server, how: str, words: str) -> None:
     server.plan = [how] * ATTEMPTS
@@ -115,6 +127,14 @@ async def test_every_way_to_fail_has_words(server: Server, how: str, words: str)
 
     assert failed.value.retryable
     assert server.url in str(failed.value)
+    await api.close()
+
+
+async def test_a_server_that_does_not_tell_its_time(server: Server) -> None:
+    server.plan = ["nothing"]
+    api = api_of(server)
+    with pytest.raises(SourceError, match="does not tell its time"):
+        await api.clock_offset()
     await api.close()
 
 
