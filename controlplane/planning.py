@@ -271,7 +271,6 @@ class Planning:
             unserving=0 if shadow else pool.unserving,
             paid_usd_per_hour=None if shadow else pool.usd_per_hour,
             told_unix=pool.told_unix,
-            # An actuator acts on it, and has not told yet: it may hold something all the same.
             untold=not shadow and offer.name not in state.pools and offer.actuator != "none" and self.fleet.guard.mode is Mode.ACT,
         )
 
