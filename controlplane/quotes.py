@@ -4,6 +4,7 @@ Owns the reading of one JSON shape, wherever it comes from, and that a bad sourc
 It must not publish; `controlplane.services.quoter` does. An offer's own price needs no source; actuators quote for themselves.
 """
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from controlplane.contracts.events import Quote
 from controlplane.contracts.units import Count, Name, NonNegative, Time, from_unix
 
 TIMEOUT_SECONDS = 5.0
+# Who drips an answer keeps within every other time-out, and the other sources waiting.
+WHOLE_SECONDS = 10.0
 LARGEST_BYTES = 1024 * 1024
 DEFAULT_LIFE_SECONDS = 600.0
 ADDRESSES = ("http://", "https://")
@@ -95,8 +98,14 @@ class HttpQuotes:
     """A JSON document at an address. A bearer token, a value or in a file that is read each time, is never part of a message."""
 
     def __init__(
-        self, url: str, token: str | None = None, transport: httpx.AsyncBaseTransport | None = None, token_file: Path | None = None
+        self,
+        url: str,
+        token: str | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        token_file: Path | None = None,
+        whole_seconds: float = WHOLE_SECONDS,
     ) -> None:
+        self._whole_seconds = whole_seconds
         self._client = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, transport=transport)
         self._url, self._token, self._token_file = url, token, token_file
 
@@ -104,17 +113,21 @@ class HttpQuotes:
         """Return the document, at most `LARGEST_BYTES` of it."""
         host = httpx.URL(self._url).host
         try:
-            async with self._client.stream("GET", self._url, headers=self._headers()) as answer:
-                if answer.status_code != httpx.codes.OK:
-                    raise QuoteError(f"{host} answered {answer.status_code}")
-                body = bytearray()
-                async for chunk in answer.aiter_bytes():
-                    body += chunk
-                    if len(body) > LARGEST_BYTES:
-                        raise QuoteError(f"{host} sends more than {LARGEST_BYTES} bytes")
-                return bytes(body)
-        except httpx.HTTPError as error:
+            async with asyncio.timeout(self._whole_seconds):
+                return await self._fetched(host)
+        except (httpx.HTTPError, TimeoutError, UnicodeEncodeError) as error:
             raise QuoteError(f"{host} does not answer: {type(error).__name__}") from error
+
+    async def _fetched(self, host: str) -> bytes:
+        async with self._client.stream("GET", self._url, headers=self._headers()) as answer:
+            if answer.status_code != httpx.codes.OK:
+                raise QuoteError(f"{host} answered {answer.status_code}")
+            body = bytearray()
+            async for chunk in answer.aiter_bytes():
+                body += chunk
+                if len(body) > LARGEST_BYTES:
+                    raise QuoteError(f"{host} sends more than {LARGEST_BYTES} bytes")
+            return bytes(body)
 
     def _headers(self) -> dict[str, str]:
         try:

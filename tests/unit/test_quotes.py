@@ -1,6 +1,8 @@
 """Quotes from files and addresses: what is right is taken, what is not keeps the last word, and unknown is never zero."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -71,6 +73,27 @@ async def test_an_address_that_does_not_answer_as_it_should_is_said_without_its_
     with pytest.raises(QuoteError, match=word) as caught:
         await source.read()
     assert "secret" not in str(caught.value)
+    await source.close()
+
+
+async def test_an_address_that_drips_its_answer_is_left_in_time() -> None:
+    async def drip() -> AsyncIterator[bytes]:
+        for _ in range(200):
+            yield b" "
+            await asyncio.sleep(0.05)
+
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, content=drip()))
+    source = HttpQuotes("http://prices/quotes", transport=transport, whole_seconds=0.2)
+    with pytest.raises(QuoteError, match="prices does not answer: TimeoutError"):
+        await source.read()
+    await source.close()
+
+
+async def test_a_token_that_fits_into_no_header_is_not_repeated() -> None:
+    source = HttpQuotes("http://prices/quotes", "not-a-secret-of-ånybody", httpx.MockTransport(lambda request: httpx.Response(200)))
+    with pytest.raises(QuoteError, match="does not answer") as caught:
+        await source.read()
+    assert "nybody" not in str(caught.value)
     await source.close()
 
 
