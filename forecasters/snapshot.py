@@ -15,7 +15,7 @@ import numpy as np
 from controlplane.contracts.errors import SnapshotError
 
 MAGIC = b"tidegate-forecast\n"
-FORMAT = 2
+FORMAT = 3
 DIGEST_BYTES = 16
 
 

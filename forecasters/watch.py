@@ -4,7 +4,7 @@ Owns the slot of each fleet (one wave at a time; further announcements count wit
 the multiple now, to be taken out of what the tide learns, and the multiples ahead. `onset` and `wave` do the sums.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isnan, log
 
@@ -157,10 +157,8 @@ class Watch:
     def _open_announced(self, state: WatchState, time: Array, waves: Waves) -> None:
         for number, plans in enumerate(waves):
             now, kind = float(time[number]), state.wave.kind[number]
-            if kind == ANNOUNCED:
-                kept = any(plan.starts_unix == state.wave.plan_start[number] for plan in plans)
-                if not kept and not now >= state.wave.plan_start[number]:
-                    close_wave(state.wave, np.array([number]))
+            if kind == ANNOUNCED and _is_outdated(state.wave, number, now, plans):
+                close_wave(state.wave, np.array([number]))
             for plan in sorted(plans, key=lambda plan: plan.starts_unix):
                 if not plan.starts_unix > state.done[number] or not abs(plan.starts_unix - now) < LONGEST_SECONDS:
                     continue
@@ -182,12 +180,17 @@ class Watch:
         return True
 
     def over(self, state: WatchState, time: Array, waves: Waves) -> Over:
-        """Return what lies over the tide for forecasts made at a time per fleet f64[n]."""
+        """Return what lies over the tide for forecasts made at a time per fleet f64[n].
+
+        What was announced otherwise since the newest `learn`, or called off, counts with what is said of it now.
+        """
         fleets, horizons = len(time), len(self._horizons)
         now, ahead = np.zeros(fleets), np.zeros((fleets, horizons))
         spread = np.zeros((fleets, horizons, len(self._levels) - 1))
         known = np.where(np.isfinite(time), time, 0.0)
+        outdated = [number for number, plans in enumerate(waves) if _is_outdated(state.wave, number, float(known[number]), plans)]
         active = np.flatnonzero(state.wave.kind)
+        active = active[~np.isin(active, outdated)] if outdated else active
         for start in range(0, len(active), CHUNK):
             fleet = active[start : start + CHUNK]
             now[fleet] = multiple_now(state.wave, fleet, known[fleet])
@@ -196,10 +199,25 @@ class Watch:
             spread[fleet] = said[:, :, :-1] - said[:, :, -1:]
         for number, plans in enumerate(waves):
             for plan in plans:
-                if plan.starts_unix > state.done[number] and plan.starts_unix != state.wave.plan_start[number]:
+                is_followed = plan.starts_unix == state.wave.plan_start[number] and number not in outdated
+                if plan.starts_unix > state.done[number] and not is_followed:
                     now[number] = np.log(np.exp(now[number]) + excess(plan, known[number]))
                     ahead[number] = np.log(np.exp(ahead[number]) + excess(plan, known[number] + self._horizons))
         return Over(np.exp(now), np.exp(ahead), spread)
+
+
+def _is_outdated(wave: WaveState, number: int, now: float, plans: Sequence[LaunchPlan]) -> bool:
+    """Whether the slot holds a launch, yet to begin, that none of the plans announces so: it was called off or corrected since."""
+    if wave.kind[number] != ANNOUNCED or now >= wave.plan_start[number]:
+        return False
+    return not any(
+        plan.starts_unix == wave.plan_start[number] and np.array_equal(wave.told[number], _told(plan), equal_nan=True) for plan in plans
+    )
+
+
+def _told(plan: LaunchPlan) -> Array:
+    stated = (plan.peak_multiple, plan.ramp_seconds, plan.half_life_seconds)
+    return np.array([np.nan if value is None else value for value in stated])
 
 
 def _open(wave: WaveState, number: int, plan: LaunchPlan) -> None:

@@ -40,6 +40,7 @@ class WaveState:
     """Per fleet: what the slot holds f64[n], its announced start (NaN: none), onset, last update; per shape f64[n, K] beliefs.
 
     `never` is the log weight of "nothing comes"; `start`, `ramp`, `half_life` in seconds, `mean` and `variance` of the log excess.
+    `told` f64[n, 3] is the peak multiple, ramp and half-life that were announced, NaN where left out.
     """
 
     kind: Array
@@ -53,13 +54,15 @@ class WaveState:
     half_life: Array
     mean: Array
     variance: Array
+    told: Array
 
 
 def start_wave(fleets: int) -> WaveState:
     """Return slots that hold nothing."""
     zero, grid = np.zeros(fleets), np.zeros((fleets, SHAPES))
     blank = np.full(fleets, np.nan)
-    return WaveState(zero.copy(), blank.copy(), blank.copy(), blank.copy(), zero.copy(), *(grid.copy() for _ in range(6)))
+    grids = (grid.copy() for _ in range(6))
+    return WaveState(zero.copy(), blank.copy(), blank.copy(), blank.copy(), zero.copy(), *grids, np.full((fleets, 3), np.nan))
 
 
 def open_detected(state: WaveState, fleet: int, onset: float) -> None:
@@ -82,6 +85,7 @@ def open_announced(
     prior = np.log(np.repeat(LATE_WEIGHT, len(ramps) * len(lives)))
     _fill(state, fleet, ANNOUNCED, starts, starts + late, ramp_grid, life_grid, prior, ANNOUNCED_NEVER)
     state.plan_start[fleet] = starts
+    state.told[fleet] = [value if known else np.nan for value, known in (peak, ramp, half_life)]
     state.mean[fleet] = np.log(max(peak[0] - 1.0, 0.1))
     state.variance[fleet] = (HEIGHT_KNOWN_SPREAD if peak[1] else HEIGHT_UNKNOWN_SPREAD) ** 2
 

@@ -1,6 +1,7 @@
 """Stories of waves: announced ones that come, come late, larger or never; detected ones; and a tide that stays clean."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,6 +90,25 @@ def test_a_cancelled_launch_leaves_no_trace() -> None:
     now = float(time[-1]) + STEP
     state = METHOD.learn(state, Batch(np.array([now]), np.array([100.0])), ((),))
     assert state.watch.wave.kind[0] == IDLE
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("peak_multiple", [30.0, 2.0, None])
+def test_a_launch_that_is_corrected_before_it_begins_counts_as_corrected(peak_multiple: float | None, at_once: bool) -> None:
+    """At once: when it is said; else with the next observation."""
+    time = times(5.5)
+    demand = tide(time)
+    now = float(time[-1])
+    corrected = replace(PLAN, peak_multiple=peak_multiple)
+    state, alone = run(time, demand, [PLAN]), run(time, demand, [corrected], announced=now)
+    if at_once:
+        said = METHOD.forecast(state, now, ((corrected,),), announced=True)
+        wanted = METHOD.forecast(run(time, demand), now, ((corrected,),), announced=True)
+    else:
+        later = Batch(np.array([now + STEP]), np.array([demand[-1]]))
+        said = METHOD.forecast(METHOD.learn(state, later, ((corrected,),)), now + STEP, ((corrected,),))
+        wanted = METHOD.forecast(METHOD.learn(alone, later, ((corrected,),)), now + STEP, ((corrected,),))
+    assert np.allclose(said.demand[0, :, 1], wanted.demand[0, :, 1], rtol=0.1)
 
 
 def test_fifty_times_the_tide_for_two_days_is_detected_within_minutes_and_covered() -> None:
