@@ -48,21 +48,21 @@ class WaveState:
     onset: Array
     updated: Array
     never: Array
+    told: Array
     weight: Array
     start: Array
     ramp: Array
     half_life: Array
     mean: Array
     variance: Array
-    told: Array
 
 
 def start_wave(fleets: int) -> WaveState:
     """Return slots that hold nothing."""
     zero, grid = np.zeros(fleets), np.zeros((fleets, SHAPES))
     blank = np.full(fleets, np.nan)
-    grids = (grid.copy() for _ in range(6))
-    return WaveState(zero.copy(), blank.copy(), blank.copy(), blank.copy(), zero.copy(), *grids, np.full((fleets, 3), np.nan))
+    told = np.full((fleets, 3), np.nan)
+    return WaveState(zero.copy(), blank.copy(), blank.copy(), blank.copy(), zero.copy(), told, *(grid.copy() for _ in range(6)))
 
 
 def open_detected(state: WaveState, fleet: int, onset: float) -> None:
