@@ -8,7 +8,7 @@ from controlplane.contracts.events import Reason
 from controlplane.contracts.fleet import Drain, Select, Tier
 from policies.moves import add_new, by_price, cut, held_of, lots_down, lots_up, most_of, total
 from policies.stabilize import limit_removals, limit_steps, young
-from policies.view import Memory, Staged, Targets, View
+from policies.view import Memory, OfferView, Staged, Targets, View
 
 
 def lift(targets: Targets, view: View, lift_floor: int) -> Staged:
@@ -70,15 +70,23 @@ def bound(targets: Targets, view: View) -> Staged:
 
 
 def within_stock(targets: Targets, view: View) -> Staged:
-    """Ask no offer for more than it has, or for anything while it refuses or nobody knows what it costs."""
+    """Ask no offer for more than it has, or for anything while it refuses, costs more than its ceiling or nobody knows what it costs."""
     result, reasons = dict(targets), []
     for seen in view.offers:
         name, most = seen.offer.name, most_of(seen)
         if result[name] > most:
             result[name] = most
-            unknown = seen.usd_per_replica_hour is None and seen.offer.tier is not Tier.FLOOR
-            reasons.append(Reason.OFFER_UNAVAILABLE if seen.unavailable else Reason.PRICE_UNKNOWN if unknown else Reason.CLAMPED_TO_STOCK)
+            reasons.append(_why_no_more(seen))
     return result, tuple(dict.fromkeys(reasons))
+
+
+def _why_no_more(seen: OfferView) -> Reason:
+    if seen.unavailable:
+        return Reason.OFFER_UNAVAILABLE
+    if seen.is_too_dear:
+        return Reason.PRICE_ABOVE_CEILING
+    unknown = seen.usd_per_replica_hour is None and seen.offer.tier is not Tier.FLOOR
+    return Reason.PRICE_UNKNOWN if unknown else Reason.CLAMPED_TO_STOCK
 
 
 def drain(targets: Targets, view: View, memory: Memory) -> Staged:

@@ -109,14 +109,15 @@ def move_less(targets: Targets, held: Targets, offers: Sequence[OfferView], exce
 
 
 def most_of(seen: OfferView) -> int:
-    """Return the largest target an offer can have now, in whole lots: its limit, its stock, nothing new where it refuses or has no price.
+    """Return the largest target an offer can have now, in whole lots: its limit and its stock, and nothing new where it refuses, has no
+    price or costs more than its ceiling.
 
     What is held beyond that may stay, up to the offer's limit.
     """
     offer, held = seen.offer, seen.held
     most = lots_down(offer.max_replicas, offer)
     kept = min(held, most)
-    if seen.unavailable or (seen.usd_per_replica_hour is None and offer.tier is not Tier.FLOOR):
+    if seen.unavailable or seen.is_too_dear or (seen.usd_per_replica_hour is None and offer.tier is not Tier.FLOOR):
         return kept
     if seen.stock is not None:
         most = min(most, lots_down(held + seen.stock, offer))

@@ -77,6 +77,12 @@ class OfferView:
         return self.ready + self.pending
 
     @property
+    def is_too_dear(self) -> bool:
+        """Whether the price is above the offer's ceiling, above which nothing is bought."""
+        ceiling, price = self.offer.ceiling_usd_per_replica_hour, self.usd_per_replica_hour
+        return ceiling is not None and price is not None and price > ceiling
+
+    @property
     def usd_per_unit(self) -> float:
         """USD per unit of work at full use, its risk included; infinite where the price is unknown."""
         if self.usd_per_replica_hour is None:

@@ -29,6 +29,7 @@ REASON_WORDS: Mapping[Reason, str] = MappingProxyType(
         Reason.CLAMPED_TO_BUDGET: "the budget pays for no more",
         Reason.OFFER_UNAVAILABLE: "the offer refuses or does not answer, so it grows no further",
         Reason.PRICE_UNKNOWN: "the offer's price is not known, so it grows no further",
+        Reason.PRICE_ABOVE_CEILING: "the offer costs more than the policy's ceiling, so it grows no further",
         Reason.STALE_HOLD: "the newest demand is too old to take anything away",
         Reason.IMPLAUSIBLE_HOLD: "the newest demand is hard to believe, so nothing is taken away",
         Reason.POKE_NEVER_SHRINKS: "decided early, on an alert or a refusal, which takes nothing away",

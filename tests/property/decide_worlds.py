@@ -28,7 +28,7 @@ from tests.unit.decide_stories import HORIZONS, QUANTILES, START, fleet_of
 
 SPANS = st.sampled_from([0.0, 60.0, 300.0, 600.0])
 LOTS = st.sampled_from([1, 1, 1, 4, 8])
-PRICES = st.sampled_from([None, 0.0, 1.0, 20.0, 36.0, 48.0, 90.0])
+PRICES = st.sampled_from([None, 0.0, 1.0, 20.0, 36.0, 48.0, 90.0, 120.0])
 
 
 def offers(index: int, lots: st.SearchStrategy[int] = LOTS) -> st.SearchStrategy[Offer]:

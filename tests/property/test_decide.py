@@ -6,7 +6,7 @@ The long profile (HYPOTHESIS_PROFILE=long) draws 10,000 of each.
 
 from dataclasses import replace
 from itertools import pairwise
-from math import isfinite
+from math import inf, isfinite
 
 import numpy as np
 from hypothesis import assume, given
@@ -39,6 +39,8 @@ def test_targets_stay_within_limits_stock_and_ceiling(world: tuple[View, Memory]
         if seen.stock is not None:
             assert target <= seen.held + seen.stock
         if seen.unavailable or (seen.usd_per_replica_hour is None and seen.offer.tier is Tier.BURST):
+            assert target <= seen.held
+        if (seen.usd_per_replica_hour or 0.0) > (seen.offer.ceiling_usd_per_replica_hour or inf):
             assert target <= seen.held
         if target > seen.held:
             assert target % seen.offer.replicas_per_lot == 0

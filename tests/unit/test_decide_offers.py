@@ -51,6 +51,21 @@ def test_an_offer_that_loses_replicas_costs_more_than_its_price(lost: float, hou
     assert verdict.targets == targets
 
 
+def test_nothing_is_bought_above_an_offers_ceiling_and_what_is_held_stays() -> None:
+    """40 USD is the most to pay for `burst`; at 41 the next offer is asked, though it costs 48."""
+    fleet = fleet_of(replace(QUICK, ceiling_usd_per_replica_hour=40.0), replace(DEARER, hold_seconds=0.0))
+    for price, targets in [(40.0, {"burst": 10, "dearer": 0}), (41.0, {"burst": 4, "dearer": 6})]:
+        view = view_of(fleet, flat(100.0), {"burst": 4}, prices={"burst": price})
+        assert decide(view, start_memory(START))[0].targets == targets
+
+
+def test_an_alert_lifts_nothing_above_an_offers_ceiling() -> None:
+    fleet = fleet_of(replace(QUICK, ceiling_usd_per_replica_hour=40.0, min_replicas=2))
+    verdict, _ = decide(view_of(fleet, flat(0.0), prices={"burst": 41.0}, lift_replicas=3), start_memory(START))
+    assert verdict.targets == {"burst": 0}
+    assert Reason.PRICE_ABOVE_CEILING in verdict.reasons
+
+
 def test_the_price_of_a_loss_on_paper() -> None:
     """Eight minutes of a replica's work at spill's price, 14.40 USD; ten losses in a hundred hours, with the prior 10.1 in 200."""
     fleet = fleet_of(BURST)
