@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
 from nats.js.errors import APIError, NotFoundError
 
 from controlplane.contracts import subjects
@@ -32,13 +32,18 @@ CHANGEABLE = (
     "description",
 )
 FIXED = ("retention", "storage", "discard")
+# One server may be lost, and two still agree on what was written: purchase intents and leases are among it.
+CLUSTER_REPLICAS = 3
+NO_ROOM_FOR_REPLICAS = (10005, 10023, 10074)
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much history is kept. `replicas` is 1 on one server and 3 in a cluster."""
+    """How much history is kept. `replicas` None: 3 copies in a cluster that has the servers for it, 1 on a server alone, never fewer than
+    there are.
+    """
 
     inputs_seconds: float = 14 * DAY_SECONDS
     inputs_bytes: int = 1024 * MEBIBYTE
@@ -46,7 +51,7 @@ class Limits:
     outputs_bytes: int = 512 * MEBIBYTE
     dead_seconds: float = 7 * DAY_SECONDS
     dead_bytes: int = 64 * MEBIBYTE
-    replicas: int = 1
+    replicas: int | None = None
 
 
 def wanted(limits: Limits) -> tuple[StreamConfig, ...]:
@@ -76,7 +81,7 @@ def wanted(limits: Limits) -> tuple[StreamConfig, ...]:
     return streams + tuple(_bucket(name, revisions, limits.replicas) for name, revisions in buckets)
 
 
-def _bucket(name: str, revisions: int, replicas: int) -> StreamConfig:
+def _bucket(name: str, revisions: int, replicas: int | None) -> StreamConfig:
     """Return the stream behind a KV bucket, as every NATS client lays it out (ADR-8), with a time to live per key (ADR-43)."""
     return StreamConfig(
         name=f"KV_{name}",
@@ -96,20 +101,23 @@ def _bucket(name: str, revisions: int, replicas: int) -> StreamConfig:
 
 async def ensure_streams(js: JetStreamContext, limits: Limits | None = None) -> None:
     """Create what is missing and bring the rest to the stated limits; BusError where that cannot be done without loss."""
-    for config in wanted(limits or Limits()):
+    limits = limits or Limits()
+    for config in wanted(limits):
         try:
-            await _ensure(js, config)
+            info = await _ensure(js, config)
+            if limits.replicas is None:
+                await _spread(js, info)
         except (NatsError, TimeoutError) as error:
             raise BusError(f"NATS will not hold stream {config.name}: {_advice(error)}") from error
 
 
-async def _ensure(js: JetStreamContext, config: StreamConfig) -> None:
+async def _ensure(js: JetStreamContext, config: StreamConfig) -> StreamInfo:
     name = str(config.name)
     try:
-        there = (await js.stream_info(name)).config
+        info = await js.stream_info(name)
     except NotFoundError:
-        await js.add_stream(config)
-        return
+        return await _add(js, config)
+    there = info.config
     fixed = _differences(there, config, FIXED)
     if fixed:
         raise BusError(
@@ -117,8 +125,31 @@ async def _ensure(js: JetStreamContext, config: StreamConfig) -> None:
         )
     drift = _differences(there, config, CHANGEABLE)
     if drift:
-        await js.update_stream(replace(there, **drift))
+        info = await js.update_stream(replace(there, **drift))
         log.info("stream configuration updated", stream=name, fields=sorted(drift))
+    return info
+
+
+async def _add(js: JetStreamContext, config: StreamConfig) -> StreamInfo:
+    if config.num_replicas is None:
+        try:
+            return await js.add_stream(replace(config, num_replicas=CLUSTER_REPLICAS))
+        except APIError as error:
+            if error.err_code not in NO_ROOM_FOR_REPLICAS:
+                raise
+    return await js.add_stream(config)
+
+
+async def _spread(js: JetStreamContext, info: StreamInfo) -> None:
+    """Keep a stream on several servers of a cluster; with too few of them up it stays where it is until the next start."""
+    if info.cluster is None or (info.config.num_replicas or 1) >= CLUSTER_REPLICAS:
+        return
+    try:
+        await js.update_stream(replace(info.config, num_replicas=CLUSTER_REPLICAS))
+    except APIError as error:
+        if error.err_code not in NO_ROOM_FOR_REPLICAS:
+            raise
+        log.warning("a stream is on one server only", stream=info.config.name, wanted=CLUSTER_REPLICAS, reason=error.description)
 
 
 def _differences(there: StreamConfig, config: StreamConfig, fields: tuple[str, ...]) -> dict[str, Any]:
