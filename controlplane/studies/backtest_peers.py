@@ -1,6 +1,6 @@
 """Slower peers for a backtest: statsmodels' ETS and SARIMAX, refitted at a few origins, on hourly means where the trace is finer.
 
-Owns their fitting and their quantiles; they see exactly the past that tidegate saw. statsforecast's AutoARIMA, MSTL and AutoETS
+Owns their fitting and their quantiles; they see the past that tidegate saw, three weeks of it at the most. statsforecast's AutoARIMA, MSTL and AutoETS
 join where that package is installed. It must not be imported on the hot path: the libraries take seconds to load.
 """
 
@@ -47,15 +47,19 @@ def compare(result: Backtest, settings: ForecastSettings, names: Sequence[str]) 
     origins = np.unique(np.linspace(usable[0], max(len(time) - 2, usable[0]), ORIGINS).astype(np.int64))
     actual = truth(time, value, horizons)
     ours = replay(combined(settings, horizons), time, value)
-    ratios = {name: _ratio(PEERS[name], value, horizons, origins, ours.demand, actual.demand) for name in names}
+    ratios = {name: loss_over(PEERS[name], value, horizons, origins, ours.demand, actual.demand) for name in names}
     changed = {line.figures.horizon_seconds: {name: float(ratios[name][i]) for name in names} for i, line in enumerate(lines)}
     every = {name: float("nan") for name in names}
     return replace(result, lines=tuple(replace(line, peers=changed.get(line.figures.horizon_seconds, every)) for line in result.lines))
 
 
-def _ratio(peer: Peer, value: Array, horizons: Array, origins: Index, ours: Array, actual: Array) -> Array:
+def loss_over(peer: Peer, value: Array, horizons: Array, origins: Index, ours: Array, actual: Array) -> Array:
+    """Return our pinball loss over a peer's by horizon, f64[H], at origins of hourly means f64[T]; NaN where the peer has no answer.
+
+    The peer is asked for the hour in which a horizon ends, which is the one that both are scored on: 90 minutes ahead is the second.
+    """
     levels = np.array(QUANTILES)
-    steps = (horizons / HOUR_SECONDS).astype(np.int64)
+    steps = np.ceil(horizons / HOUR_SECONDS - 1e-9).astype(np.int64)
     theirs_lost, ours_lost = np.full((len(origins), len(horizons)), np.nan), np.full((len(origins), len(horizons)), np.nan)
     for row, origin in enumerate(origins):
         past = value[max(0, origin + 1 - MOST_HOURS) : origin + 1]

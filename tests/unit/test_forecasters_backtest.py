@@ -9,9 +9,10 @@ import pytest
 from controlplane.commands.backtest import BacktestOptions, averaged, backtest_traces
 from controlplane.contracts.errors import TraceError
 from controlplane.contracts.fleet import ForecastSettings
-from controlplane.studies.backtest import horizons_for, run
-from controlplane.studies.backtest_peers import compare
-from controlplane.traces.library import Trace
+from controlplane.studies.backtest import QUANTILES, horizons_for, run
+from controlplane.studies.backtest_peers import compare, loss_over
+from controlplane.traces.library import Array, Trace
+from forecasters.backtest import truth
 
 DAY = 86400.0
 
@@ -65,3 +66,18 @@ def test_a_peer_that_is_not_known_is_named() -> None:
     result = run(_trace(2.0, 3600.0), ForecastSettings(), np.array([3600.0]))
     with pytest.raises(TraceError, match="no peer is named 'oracle'"):
         compare(result, ForecastSettings(), ("oracle",))
+
+
+def test_a_peer_is_asked_for_the_hour_that_it_is_scored_on() -> None:
+    """Demand grows by a tenth an hour, and the peer knows it: 90 minutes ahead, scored on the second hour, it is right too."""
+    hours = np.arange(200.0)
+    value = 100.0 * np.exp(0.1 * hours)
+    horizons = np.array([3600.0, 5400.0, 21600.0])
+    actual = truth(3600.0 * hours, value, horizons).demand
+    ours = np.repeat(value[:, None, None], len(horizons), axis=1) * np.ones(len(QUANTILES))
+
+    def knowing(log: Array, ahead: int) -> tuple[Array, Array]:
+        return log[-1] + 0.1 * np.arange(1, ahead + 1), np.full(ahead, 1e-9)
+
+    ratio = loss_over(knowing, value, horizons, np.array([100, 150]), ours, actual)
+    assert (ratio > 10.0).all(), "the last value is far off, and the peer is not"
