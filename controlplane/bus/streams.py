@@ -4,6 +4,7 @@ Owns their configuration: what is kept for how long, and that nothing of it is l
 It must not read or write messages. `publish` and `fold` do; `snapshots`, `lease` and `intents` use the buckets.
 """
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,7 +35,6 @@ CHANGEABLE = (
 FIXED = ("retention", "storage", "discard")
 # One server may be lost, and two still agree on what was written: purchase intents and leases are among it.
 CLUSTER_REPLICAS = 3
-NO_ROOM_FOR_REPLICAS = (10005, 10023, 10074)
 
 log = structlog.get_logger(__name__)
 
@@ -132,23 +132,20 @@ async def _ensure(js: JetStreamContext, config: StreamConfig) -> StreamInfo:
 
 async def _add(js: JetStreamContext, config: StreamConfig) -> StreamInfo:
     if config.num_replicas is None:
-        try:
+        # A server alone, too few of them, an account's limits: whatever is against three copies need not be against one.
+        with contextlib.suppress(APIError):
             return await js.add_stream(replace(config, num_replicas=CLUSTER_REPLICAS))
-        except APIError as error:
-            if error.err_code not in NO_ROOM_FOR_REPLICAS:
-                raise
     return await js.add_stream(config)
 
 
 async def _spread(js: JetStreamContext, info: StreamInfo) -> None:
-    """Keep a stream on several servers of a cluster; with too few of them up it stays where it is until the next start."""
-    if info.cluster is None or (info.config.num_replicas or 1) >= CLUSTER_REPLICAS:
+    """Keep a stream on several servers of a cluster; where that cannot be now it stays where it is until the next start."""
+    is_alone = info.cluster is None or not info.cluster.name
+    if is_alone or (info.config.num_replicas or 1) >= CLUSTER_REPLICAS:
         return
     try:
         await js.update_stream(replace(info.config, num_replicas=CLUSTER_REPLICAS))
     except APIError as error:
-        if error.err_code not in NO_ROOM_FOR_REPLICAS:
-            raise
         log.warning("a stream is on one server only", stream=info.config.name, wanted=CLUSTER_REPLICAS, reason=error.description)
 
 

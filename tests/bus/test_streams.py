@@ -3,6 +3,7 @@
 import pytest
 from nats.aio.client import Client
 from nats.js.api import StorageType
+from structlog.testing import capture_logs
 
 from controlplane.bus.streams import Limits, ensure_streams
 from controlplane.contracts.errors import BusError
@@ -39,3 +40,10 @@ async def test_subjects_that_another_stream_holds(client: Client) -> None:
 async def test_replicas_that_one_server_cannot_hold(client: Client) -> None:
     with pytest.raises(BusError, match="use 1 replica on a single server"):
         await ensure_streams(client.jetstream(), Limits(replicas=3))
+
+
+async def test_a_server_alone_keeps_one_copy_and_nothing_is_wrong_with_that(client: Client) -> None:
+    with capture_logs() as logs:
+        await ensure_streams(client.jetstream())
+    assert (await client.jetstream().stream_info(INPUTS_STREAM)).config.num_replicas == 1
+    assert logs == []
