@@ -12,6 +12,7 @@ from policies.capacity import Point, Profile
 
 TEXTS = ("model", "engine", "gpu")
 NUMBERS = ("gpus_per_replica", "isl", "osl", "output_tok_s", "ttft_ms", "itl_ms")
+COUNTS = ("gpus_per_replica", "isl", "osl")
 MOST_ROWS = 100_000
 _Key = tuple[str, str, str, str, str, int, int, int, str, str]
 
@@ -58,6 +59,8 @@ def _read(row: Mapping[str, str | None]) -> tuple[_Key, Point] | str:
             return f"{column} is not a number: {row.get(column)!r}"
         if not (isfinite(figures[column]) and figures[column] > 0.0):
             return f"{column} must be more than 0, not {row.get(column)!r}"
+        if column in COUNTS and figures[column] < 1.0:
+            return f"{column} must be at least 1, not {row.get(column)!r}"
     key = (
         texts["model"], texts["engine"].lower(), texts["engine_version"] or "-", texts["gpu"].upper(), texts["precision"].lower(),
         int(figures["gpus_per_replica"]), int(figures["isl"]), int(figures["osl"]), texts["measured_at"] or "undated", texts["source"],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from controlplane.contracts.fleet import Tier
 from controlplane.contracts.units import MILLION, SECONDS_PER_HOUR
-from policies.capacity import Capacity, Profile, Want, find_capacity, model_key, profiles
+from policies.capacity import Capacity, Profile, Want, find_best_capacity, model_key, profiles
 from policies.compile import usd_per_unit
 from policies.eligible import Barred, carries_of, load_of, offer_blocks, tokens_to_work
 from policies.fit import reckon
@@ -43,7 +43,7 @@ def rank(spec: SpecBlock, own: Sequence[Profile] = (), usd_per_gpu_hour: Mapping
     """
     rows = [*_offers(spec, own), *_spills(spec)]
     for gpu, usd in (usd_per_gpu_hour or {}).items():
-        rows += _possible(spec, (*own, *profiles()), gpu.upper(), usd)
+        rows += _possible(spec, own, gpu.upper(), usd)
     return tuple(sorted(rows, key=lambda row: (row.usd_per_million is None, row.usd_per_million or 0.0, row.name)))
 
 
@@ -74,10 +74,10 @@ def _spills(spec: SpecBlock) -> list[Ranked]:
     ]
 
 
-def _possible(spec: SpecBlock, table: Sequence[Profile], gpu: str, usd_per_gpu_hour: float) -> list[Ranked]:
-    """Return each measured configuration of the model on a GPU type, with the policy's engine unless it names none."""
+def _possible(spec: SpecBlock, own: Sequence[Profile], gpu: str, usd_per_gpu_hour: float) -> list[Ranked]:
+    """Return each known configuration of the model on a GPU type, with the policy's engine unless it names none."""
     serving, rows = spec.serving, []
-    of_model = [row for row in table if model_key(row.model) == model_key(serving.model) and row.accelerator == gpu]
+    of_model = [row for row in (*own, *profiles()) if model_key(row.model) == model_key(serving.model) and row.accelerator == gpu]
     kinds = sorted({(row.engine, row.precision, row.per_replica) for row in of_model if serving.engine in ("other", row.engine)})
     if not kinds:
         why = f"not eligible: no profile of {serving.model} with {serving.engine} on {gpu}{_smallest(spec, gpu)}"
@@ -87,7 +87,7 @@ def _possible(spec: SpecBlock, table: Sequence[Profile], gpu: str, usd_per_gpu_h
             serving.model, engine, gpu, per_replica, serving.shape.input_tokens, serving.shape.output_tokens, precision,
             serving.slo.ttft_seconds, serving.slo.itl_seconds,
         )  # fmt: skip
-        found, usd = find_capacity(want, of_model), usd_per_gpu_hour * per_replica
+        found, usd = find_best_capacity(want, own), usd_per_gpu_hour * per_replica
         name, gpus = f"{engine} {precision}", f"{per_replica} x {gpu}"
         if isinstance(found, Capacity):
             tokens = found.output_tokens_per_second

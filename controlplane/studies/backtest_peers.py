@@ -1,7 +1,7 @@
 """Slower peers for a backtest: statsmodels' ETS and SARIMAX, refitted at a few origins, on hourly means where the trace is finer.
 
-Owns their fitting and their quantiles; they see the past that tidegate saw, three weeks of it at the most. statsforecast's AutoARIMA, MSTL and AutoETS
-join where that package is installed. It must not be imported on the hot path: the libraries take seconds to load.
+Owns their fitting and their quantiles; they see the past that tidegate saw, three weeks of it at the most. statsforecast's AutoARIMA, MSTL
+and AutoETS join where that package is installed. It must not be imported on the hot path: the libraries take seconds to load.
 """
 
 from collections.abc import Callable, Sequence

@@ -10,6 +10,9 @@ from controlplane.config import load_policies
 from controlplane.contracts.errors import PolicyError
 from policies.capacity import Capacity, Unresolved, Want, find_best_capacity, find_capacity
 from policies.capacity_file import read_profiles
+from policies.document import read_documents
+from policies.rank import POSSIBLE, rank
+from policies.schema import FleetPolicy
 
 HEADER = "model,engine,gpu,precision,gpus_per_replica,isl,osl,output_tok_s,ttft_ms,itl_ms,queueing,measured_at,source"
 ROWS = (
@@ -84,6 +87,19 @@ def test_a_gpu_that_could_be_rented_is_ranked_at_its_price(files: tuple[Path, Pa
     assert any("on T4" in str(row["why"]) for row in rows)
 
 
+def test_what_is_only_modelled_does_not_overrule_a_measurement_on_a_gpu_that_could_be_rented() -> None:
+    policy = POLICY.replace("acme/mine-7b", "deepseek-ai/DeepSeek-R1").replace("engine: vllm", "engine: sglang").replace("ITL", "50ms")
+    policy = policy.replace("inputTokens: 1000, outputTokens: 500", "inputTokens: 1024, outputTokens: 1024").replace("ttft: 1s", "ttft: 2s")
+    spec = FleetPolicy.model_validate(read_documents(policy, "f.yaml")[0][0].tree).spec
+    modelled = read_profiles(f"{HEADER}\nDeepSeek-R1,sglang,H200,fp8,8,1024,1024,99999,500,40,,,modelled by a wish", "m.csv")
+    known, hoped = (
+        {row.name: row for row in rank(spec, own, {"H200": 3.4}) if row.where == POSSIBLE and row.accelerators == "8 x H200"}
+        for own in ((), modelled)
+    )
+    assert known["sglang fp8"].usd_per_million is not None
+    assert hoped == known
+
+
 def test_the_table_is_for_people_and_wrong_words_are_explained(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     policy, profiles = files
     for arguments, code, told in (
@@ -139,6 +155,8 @@ def test_a_mixture_of_experts_does_not_go_to_gpus_without_nvlink() -> None:
         ("acme/m,vllm,H200,fp8,1,1000,500,900,0,15", "ttft_ms must be more than 0"),
         ("acme/m,vllm,,fp8,1,1000,500,900,300,15", "gpu is empty"),
         ("acme/m,vllm,H200,fp8,1,1000,500,nan,300,15", "output_tok_s must be more than 0"),
+        ("acme/m,vllm,H200,fp8,1,0.4,500,900,300,15", "isl must be at least 1"),
+        ("acme/m,vllm,H200,fp8,0.5,1000,500,900,300,15", "gpus_per_replica must be at least 1"),
         ("acme/m,vllm,H200", "gpus_per_replica is not a number"),
     ],
 )
