@@ -1,16 +1,22 @@
 """From a table on disk to clean rows on a regular grid: what is done about gaps, bad values and disorder.
 
 Owns the reading of CSV and Parquet and the rules for bad rows, each of which becomes a problem that a person can read; it must not
-know folders or names. `controlplane.traces.library` calls these in order.
+know folders or names. `controlplane.traces.library` calls these in order. Pandas is imported by whom a table is read for: it takes a
+third of the start of a process, and services read none.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd  # type: ignore[import-untyped, unused-ignore]
 from numpy.typing import NDArray
 
 from controlplane.contracts.errors import TraceError
+
+if TYPE_CHECKING:
+    import pandas as pd  # type: ignore[import-untyped, unused-ignore]
 
 Array = NDArray[np.float64]
 
@@ -31,6 +37,8 @@ def stem_of(path: Path) -> str:
 
 def load(path: Path) -> pd.DataFrame:
     """Read a table as text (CSV) or as typed columns (Parquet); the index is the line in the file."""
+    import pandas as pd
+
     try:
         table = pd.read_parquet(path) if path.name.endswith(".parquet") else pd.read_csv(path, dtype=str, skip_blank_lines=False)
     except ImportError as error:
@@ -65,6 +73,8 @@ def first_of(names: tuple[str, ...], table: pd.DataFrame) -> str | None:
 
 def first_numeric(table: pd.DataFrame, but: tuple[str | None, ...]) -> str | None:
     """Return the first column, but for those given, that is mostly numbers."""
+    import pandas as pd
+
     numeric = (str(name) for name in table.columns if name not in but and pd.to_numeric(table[name], errors="coerce").notna().mean() > 0.5)
     return next(numeric, None)
 
@@ -77,6 +87,8 @@ def clean_rows(
     problems: list[str],
 ) -> tuple[Array, Array]:
     """Return (unix seconds, values) of the rows that have a time; a missing, negative or unreadable value is NaN."""
+    import pandas as pd
+
     times = _unix_seconds(table[time_name])
     bad = table.index[~np.isfinite(times)]
     if len(bad) and len(bad) >= 0.5 * len(table):
@@ -101,6 +113,8 @@ def clean_rows(
 
 def _unix_seconds(column: pd.Series) -> Array:
     """Return unix seconds, NaN where a time cannot be read."""
+    import pandas as pd
+
     numbers = pd.to_numeric(column, errors="coerce") if not pd.api.types.is_datetime64_any_dtype(column) else pd.Series(dtype=float)
     if numbers.notna().mean() > 0.5:
         seconds = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
