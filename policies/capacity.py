@@ -178,7 +178,8 @@ def find_capacity(want: Want, table: Iterable[Profile] | None = None) -> Capacit
     if not best:
         return Unresolved(_too_tight(at_shape, want), "slo")
     point, row = min(best.values(), key=lambda pair: pair[0].output_tokens_per_second)
-    return Capacity(point.output_tokens_per_second, _source(point, row), _doubt(shape, want, row), row.precision)
+    too_slow = sorted({other.precision for other in at_shape} - best.keys())
+    return Capacity(point.output_tokens_per_second, _source(point, row), _doubt(shape, want, row, too_slow), row.precision)
 
 
 def _narrow(rows: tuple[Profile, ...], want: Want) -> tuple[Profile, ...] | Unresolved:
@@ -219,8 +220,11 @@ def _distance(shape: tuple[int, int], want: Want) -> float:
     return max(abs(log(shape[0] / want.input_tokens)), abs(log(shape[1] / want.output_tokens)))
 
 
-def _doubt(shape: tuple[int, int], want: Want, row: Profile) -> str:
+def _doubt(shape: tuple[int, int], want: Want, row: Profile, too_slow: Sequence[str]) -> str:
+    """Return what is doubtful; `too_slow` are precisions that the model may have too, and that have no point inside the SLO."""
     doubts = ["it is modelled, and the time to the first token may be several times longer"] if row.is_modelled else []
+    if too_slow:
+        doubts.append(f"it is for {row.precision}, and in {', '.join(too_slow)} no point is inside the SLO: state serving.precision")
     factor = exp(_distance(shape, want))
     if factor > SHAPE_FACTOR_MAX * 1.001:
         doubts.append(

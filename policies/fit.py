@@ -1,7 +1,7 @@
 """Whether the GPUs of one replica can hold a model: its weights as served, the KV cache of some requests, and room for the runtime.
 
-Owns the reckoning, which is a lower bound of what is needed: KV cache is counted once, although tensor parallelism over more GPUs than KV
-heads stores copies, and weights of a model are spread over all GPUs. What cannot fit even so is not eligible. The facts are in `fit_facts`.
+Owns the reckoning: KV cache in 16 bits unless the policy says otherwise, counted once, although tensor parallelism over more GPUs than KV
+heads stores copies, and weights spread over all GPUs. What cannot fit so is not eligible. The facts are in `fit_facts`.
 """
 
 import re

@@ -44,7 +44,8 @@ TAIL = """\
 **Capacity.** `capacityPerSecond` is what one replica carries within the SLO. Left out, it is looked up in the built-in table of measured
 serving profiles by model, engine, GPU type, GPUs per replica and precision (`profile` overrides what is looked up): among the operating
 points measured at the request shape nearest to `serving.shape`, the largest throughput whose TTFT and ITL are inside the SLO.
-Output tokens per second become the demand's unit through `serving.shape`. If `precision` is left out, the slowest measured one is taken.
+Output tokens per second become the demand's unit through `serving.shape`. If `precision` is left out, the slowest measured one that has a
+point inside the SLO is taken, and `validate` warns where another has none.
 The measured latencies are averages of steady runs: a fleet that promises a high percentile should set `profile.share` below 1 or measure.
 What no row covers is an error that says what is measured; state `capacityPerSecond` then. `validate --explain` prints the row and its date.
 
@@ -60,9 +61,9 @@ worked out once, when the policy is read. Two things are asked:
   that it was tuned from as `profile.model`, and for another GPU `accelerator.memoryGib`. What nobody knows the size of is not checked.
   Where the precision is left out it is that of the profile, of the model's name (`-FP8`, `-AWQ`, `-NVFP4`) or as published; a model
   published in 16 bits, or an offer whose capacity is stated, is refused only if four bits do not fit either.
-  A measured profile is proof that the model fits, unless `contextTokens` or `concurrency` are stated. The reckoning is a lower bound: KV
-  cache is counted once, while tensor parallelism over more GPUs than KV heads keeps copies, for latent attention (DeepSeek, Kimi) one on
-  each GPU: state `kvBytesPerToken` times as large where the engine is run so.
+  A measured profile is proof that the model fits, unless `contextTokens` or `concurrency` are stated. KV cache is reckoned in 16 bits,
+  twice what an engine needs that keeps it in eight; and it is counted once, while tensor parallelism over more GPUs than KV heads keeps copies,
+  for latent attention (DeepSeek, Kimi) one on each GPU. State `kvBytesPerToken` half or times as large where the engine is run so.
 - *Are they joined as it needs?* A mixture of experts over several GPUs is not placed on an offer that says `interconnect: pcie`: all that
   is measured ran over NVLink.
 

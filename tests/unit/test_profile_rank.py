@@ -139,6 +139,22 @@ def test_ones_own_measurement_comes_before_the_built_in_one_even_where_it_is_bad
     assert find_best_capacity(want, other) == find_capacity(want)
 
 
+def test_a_precision_that_nobody_states_and_that_would_be_too_slow_is_a_doubt() -> None:
+    both = ("acme/m,vllm,H200,bf16,1,1024,1024,900,5000,20,,,", "acme/m,vllm,H200,fp8,1,1024,1024,1800,1000,20,,,")
+    rows = read_profiles("\n".join((HEADER, *both)), "mine.csv")
+    tight, loose, stated = (
+        find_capacity(Want("acme/m", "vllm", "H200", 1, 1024, 1024, precision, ttft), rows)
+        for precision, ttft in ((None, 2.0), (None, 10.0), ("fp8", 2.0))
+    )
+    assert isinstance(tight, Capacity)
+    assert (tight.precision, tight.output_tokens_per_second) == ("fp8", 1800.0)
+    assert "in bf16 no point is inside the SLO" in tight.doubt
+    assert isinstance(loose, Capacity)
+    assert (loose.precision, loose.doubt) == ("bf16", "")
+    assert isinstance(stated, Capacity)
+    assert stated.doubt == ""
+
+
 def test_a_mixture_of_experts_does_not_go_to_gpus_without_nvlink() -> None:
     moe = Want("deepseek-ai/DeepSeek-R1", "sglang", "H200", 8, 1024, 1024, None, 2.0, 0.05, interconnect="pcie")
     found = find_best_capacity(moe)
