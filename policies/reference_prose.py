@@ -62,8 +62,8 @@ worked out once, when the policy is read. Two things are asked:
   Where the precision is left out it is that of the profile, of the model's name (`-FP8`, `-AWQ`, `-NVFP4`) or as published; a model
   published in 16 bits, or an offer whose capacity is stated, is refused only if four bits do not fit either.
   A measured profile is proof that the model fits, unless `contextTokens` or `concurrency` are stated. KV cache is reckoned in 16 bits,
-  twice what an engine needs that keeps it in eight; and it is counted once, while tensor parallelism over more GPUs than KV heads keeps copies,
-  for latent attention (DeepSeek, Kimi) one on each GPU. State `kvBytesPerToken` half or times as large where the engine is run so.
+  twice what an engine needs that keeps it in eight; and it is counted once, while tensor parallelism over more GPUs than KV heads keeps
+  copies, for latent attention (DeepSeek, Kimi) one on each GPU. State `kvBytesPerToken` half or times as large where the engine is run so.
 - *Are they joined as it needs?* A mixture of experts over several GPUs is not placed on an offer that says `interconnect: pcie`: all that
   is measured ran over NVLink.
 
