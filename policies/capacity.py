@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import exp, log
 
-from policies import capacity_dense, capacity_moe
+from policies import capacity_dense, capacity_moe, fit_facts
 from policies.problems import nearest
 
 SOURCE = "ai-dynamo/aiconfigurator"
@@ -100,8 +100,9 @@ def profiles() -> tuple[Profile, ...]:
 
 @cache
 def mixtures() -> frozenset[str]:
-    """Return the keys of the models that are mixtures of experts, as far as the built-in table knows them."""
-    return frozenset(model_key(_read(line).model) for line in capacity_moe.ROWS.splitlines() if line)
+    """Return the keys of the models that are known to be mixtures of experts."""
+    lines = (line.split("|") for line in fit_facts.MODELS.splitlines())
+    return frozenset(model_key(name) for names, _, experts, *_ in lines if float(experts) for name in names.split())
 
 
 def _read(line: str) -> Profile:

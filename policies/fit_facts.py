@@ -3,7 +3,7 @@
 Models: names|parameters|of them routed experts|of them embedding and head, billions each|precision as published|bytes of a quantized
 parameter as published|KV cache of one token over all layers in 16 bits, bytes|source. The KV cache of full attention is 2 x layers with
 full attention x KV heads x head size x 2 bytes, of latent attention layers x (rank + rope) x 2; what sliding windows and linear attention
-keep besides does not grow with the context. GPUs: names|MiB as the driver reports them|source. `fit` reads both; nothing else does.
+keep besides does not grow with the context. GPUs: names|MiB as the driver reports them|source. `fit` reads both, `capacity` the mixtures.
 """
 
 MODELS = """\

@@ -1,6 +1,7 @@
 """Serving profiles of one's own, and `tidegate profile rank`: who serves tokens cheapest within the SLO, and why somebody may not."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,13 +156,23 @@ def test_a_precision_that_nobody_states_and_that_would_be_too_slow_is_a_doubt() 
     assert stated.doubt == ""
 
 
-def test_a_mixture_of_experts_does_not_go_to_gpus_without_nvlink() -> None:
-    moe = Want("deepseek-ai/DeepSeek-R1", "sglang", "H200", 8, 1024, 1024, None, 2.0, 0.05, interconnect="pcie")
-    found = find_best_capacity(moe)
+@pytest.mark.parametrize(
+    ("model", "engine", "count"),
+    [("deepseek-ai/DeepSeek-R1", "sglang", 8), ("openai/gpt-oss-120b", "vllm", 2), ("MiniMaxAI/MiniMax-M2.5", "vllm", 4)],
+)
+def test_a_mixture_of_experts_does_not_go_to_gpus_without_nvlink(model: str, engine: str, count: int) -> None:
+    found = find_best_capacity(Want(model, engine, "H200", count, 1024, 1024, None, 2.0, 0.05, interconnect="pcie"))
     assert isinstance(found, Unresolved)
     assert "NVLink" in found.reason
-    dense = Want("meta-llama/Llama-3.1-70B", "vllm", "H200", 4, 1024, 1024, None, 2.0, 0.05, interconnect="pcie")
-    assert isinstance(find_best_capacity(dense), Capacity)
+
+
+@pytest.mark.parametrize(
+    ("model", "engine", "gpu", "count"), [("meta-llama/Llama-3.1-70B", "vllm", "H200", 4), ("Qwen/Qwen3-32B", "trtllm", "H100", 2)]
+)
+def test_a_dense_model_goes_to_gpus_without_nvlink(model: str, engine: str, gpu: str, count: int) -> None:
+    want = Want(model, engine, gpu, count, 1024, 1024, interconnect="pcie")
+    assert find_best_capacity(want) == find_best_capacity(replace(want, interconnect=None))
+    assert isinstance(find_best_capacity(want), Capacity)
 
 
 @pytest.mark.parametrize(
