@@ -52,8 +52,8 @@ class ReplicasBlock(Block):
 class CooldownBlock(Block):
     """Quiet time of one offer after an action."""
 
-    scale_up_seconds: Duration = Field(0.0, alias="scaleUp", description="time without growing after the last change")
-    scale_down_seconds: Duration = Field(0.0, alias="scaleDown", description="time without shrinking after the last change")
+    scale_up_seconds: Duration = Field(0.0, alias="scaleUp", description="time without growing after it last grew")
+    scale_down_seconds: Duration = Field(0.0, alias="scaleDown", description="time without shrinking after it last shrank")
 
 
 class ReplicaOffer(Block):
