@@ -13,7 +13,7 @@ import numpy as np
 
 from forecasters.api import Array, Batch
 from forecasters.blend import Blend, learn_blend, say_blend, start_blend
-from forecasters.intake import EVERY, Index, Intake, Mask, Seen, admit, gather, offset, start_intake, stride, turns
+from forecasters.intake import COARSE_SECONDS, EVERY, Index, Intake, Mask, Seen, admit, gather, offset, start_intake, stride, turns
 from forecasters.pending import SLOTS, Pending, Settled, collect, issue, pick, settle, start_pending
 from forecasters.point import PointMethod
 from forecasters.spread import (
@@ -35,6 +35,8 @@ STEP_SLACK = 1.05
 CALM_MULTIPLE, CALM_SPREAD = 1.15, 0.15
 UNFORESEEN_MULTIPLE = 2.0
 NEAR_SECONDS = 3600.0
+# What came last is the last value, and of observations closer than two minutes the mean that looks as far back as five minutes need.
+RECENT_SECONDS = 300.0
 LEVEL, BLEND, LAST = "smoothed", "blend", "persistence"
 PRIOR_SHARE = {"persistence": 0.3, "seasonal-naive": 0.1, "working-week": 0.2, "harmonic": 0.2}
 
@@ -48,7 +50,7 @@ class Over:
     spread: Array
 
     def nearness(self, horizons_seconds: Array) -> Array:
-        """Return how far a forecast made inside a wave goes by the last value, which holds its height: f64[n, H], 1/e after an hour."""
+        """Return how far a forecast made inside a wave goes by what came last, which holds its height: f64[n, H], 1/e after an hour."""
         out: Array = np.exp(horizons_seconds / -NEAR_SECONDS) * (self.now[:, None] > CALM_MULTIPLE)
         return out
 
@@ -89,6 +91,7 @@ class Pool:
         self._tracks = self._count + 2
         self._level = names.index(LEVEL) if self._blends else 0
         self._last = names.index(LAST) if self._blends else 0
+        self._recent = int(np.argmin(np.abs(self.horizons_seconds - RECENT_SECONDS)))
         self._others = np.array([i for i in range(len(names)) if i != self._level], dtype=np.int64)
         self._contexts = sum(method.context_size for method in self.methods) if self._blends else 0
         before = [sum(other.context_size for other in self.methods[:place]) for place in range(len(names))]
@@ -238,7 +241,9 @@ class Pool:
         if over is not None:
             ahead = over.ahead[sel]
             if self._blends:
-                out[:, :, count] += over.nearness(self.horizons_seconds)[sel] * (out[:, :, self._last] - out[:, :, count])
+                noisy = state.intake.step_seconds[sel] < COARSE_SECONDS
+                recent = np.where(noisy, out[:, self._recent, self._level], out[:, 0, self._last])[:, None]
+                out[:, :, count] += over.nearness(self.horizons_seconds)[sel] * (recent - out[:, :, count])
             out[:, :, : count + 1] *= ahead[:, :, None]
             wavy = (over.now[sel][:, None] > CALM_MULTIPLE) | (ahead > CALM_MULTIPLE)
             out[:, :, self._tracks] = wavy | (np.abs(over.spread[sel]).max(axis=2) > CALM_SPREAD)
