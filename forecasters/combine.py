@@ -13,7 +13,8 @@ from forecasters.api import Array, Batch
 from forecasters.harmonic import FEATURES, Harmonic
 from forecasters.intake import Index
 from forecasters.launch import Waves
-from forecasters.pool import CALM_MULTIPLE, Over, Pool, PoolState
+from forecasters.over import CALM_MULTIPLE, Over
+from forecasters.pool import Pool, PoolState
 from forecasters.registry import METHODS
 from forecasters.snapshot import pack, read_header, unpack
 from forecasters.watch import Past, Watch, WatchState, start_watch

@@ -14,6 +14,7 @@ import numpy as np
 from forecasters.api import Array, Batch
 from forecasters.blend import Blend, learn_blend, say_blend, start_blend
 from forecasters.intake import COARSE_SECONDS, EVERY, Index, Intake, Mask, Seen, admit, gather, offset, start_intake, stride, turns
+from forecasters.over import CALM_MULTIPLE, CALM_SPREAD, Over
 from forecasters.pending import SLOTS, Pending, Settled, collect, issue, pick, settle, start_pending
 from forecasters.point import PointMethod
 from forecasters.spread import (
@@ -32,27 +33,11 @@ from forecasters.weights import FIRST_SHARPNESS, SHARPNESS, favours, first_losse
 LOG_LIMIT = 40.0
 FEATURE_LIMIT = 4.0
 STEP_SLACK = 1.05
-CALM_MULTIPLE, CALM_SPREAD = 1.15, 0.15
 UNFORESEEN_MULTIPLE = 2.0
-NEAR_SECONDS = 3600.0
 # What came last is the last value, and of observations closer than two minutes the mean that looks as far back as five minutes need.
 RECENT_SECONDS = 300.0
 LEVEL, BLEND, LAST = "smoothed", "blend", "persistence"
 PRIOR_SHARE = {"persistence": 0.3, "seasonal-naive": 0.1, "working-week": 0.2, "harmonic": 0.2}
-
-
-@dataclass(frozen=True, slots=True)
-class Over:
-    """What lies over the tide: multiples now f64[n] and at each horizon f64[n, H], and the log spread f64[n, H, Q] of the latter."""
-
-    now: Array
-    ahead: Array
-    spread: Array
-
-    def nearness(self, horizons_seconds: Array) -> Array:
-        """Return how far a forecast made inside a wave goes by what came last, which holds its height: f64[n, H], 1/e after an hour."""
-        out: Array = np.exp(horizons_seconds / -NEAR_SECONDS) * (self.now[:, None] > CALM_MULTIPLE)
-        return out
 
 
 @dataclass(slots=True)

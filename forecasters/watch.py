@@ -27,7 +27,7 @@ from forecasters.onset import (
     start_onset,
     threshold,
 )
-from forecasters.pool import Over
+from forecasters.over import Over
 from forecasters.wave import (
     ANNOUNCED,
     DETECTED,

@@ -175,3 +175,17 @@ def test_inside_a_wave_the_next_minutes_go_by_the_last_value() -> None:
     state = method.learn(state, Batch(np.array([now]), np.array([10.0])))
     assert not state.is_calm(0)
     assert method.forecast(state, now).demand[0, 0, 1] < 40.0
+
+
+def test_inside_a_wave_one_noisy_minute_is_not_taken_for_the_next_ones() -> None:
+    method = Combination(ForecastSettings(), np.array([300.0, 600.0, 3600.0, 86400.0]), np.array([0.1, 0.5, 0.9]))
+    state, now = method.start(1), 1.7e9
+    for number in range(2 * 1440):
+        now += 60.0
+        state = method.learn(state, Batch(np.array([now]), np.array([200.0 if number >= 2 * 1440 - 60 else 10.0])))
+    assert not state.is_calm(0)
+    before = method.forecast(state, now).demand[0, 1, 1]
+    state = method.learn(state, Batch(np.array([now + 60.0]), np.array([260.0])))
+    after = method.forecast(state, now + 60.0).demand[0, 1, 1]
+    assert before == pytest.approx(200.0, rel=0.1)
+    assert after - before < 0.5 * (260.0 - 200.0)
