@@ -66,7 +66,7 @@ class RunResult:
     @property
     def attainment(self) -> float:
         """Share of offered work served within the SLO, spilled work included; 1 where nothing was offered."""
-        return (self.on_time + self.spilled) / self.offered if self.offered > 0 else 1.0
+        return min((self.on_time + self.spilled) / self.offered, 1.0) if self.offered > 0 else 1.0
 
     @property
     def scale_events_per_day(self) -> float:

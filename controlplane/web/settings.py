@@ -103,12 +103,20 @@ def web_settings_of(listen: str, variables: Mapping[str, str]) -> WebSettings:
 
 
 def _require_token(secrets: Secrets, host: str) -> None:
+    """Beyond loopback anybody may guess: a token there must be, and none of the secrets short."""
     if secrets.token is None:
         raise TidegateError(
             f"listening on {host} opens tidegate to the network: set TIDEGATE_WEB_TOKEN or TIDEGATE_WEB_TOKEN_FILE, or listen on 127.0.0.1"
         )
-    if len(secrets.token) < SHORTEST_SECRET_CHARACTERS:
-        raise TidegateError(f"the web token is shorter than {SHORTEST_SECRET_CHARACTERS} characters; make one with: openssl rand -hex 32")
+    named = (
+        ("TIDEGATE_WEB_TOKEN", secrets.token),
+        ("TIDEGATE_WEBHOOK_TOKEN", secrets.webhook_token),
+        ("the password in TIDEGATE_WEBHOOK_BASIC", secrets.webhook_password),
+        ("TIDEGATE_WEBHOOK_HMAC_SECRET", secrets.hmac_secret),
+    )
+    for name, value in named:
+        if value is not None and len(value) < SHORTEST_SECRET_CHARACTERS:
+            raise TidegateError(f"{name} is shorter than {SHORTEST_SECRET_CHARACTERS} characters; make one with: openssl rand -hex 32")
 
 
 def _address(listen: str) -> tuple[str, int]:

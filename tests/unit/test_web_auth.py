@@ -147,18 +147,29 @@ def test_beyond_loopback_there_must_be_a_long_token() -> None:
         assert web_settings_of(listen, {}).is_loopback
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("TIDEGATE_WEBHOOK_TOKEN", "short"), ("TIDEGATE_WEBHOOK_BASIC", "grafana:short"), ("TIDEGATE_WEBHOOK_HMAC_SECRET", "s")],
+)
+def test_beyond_loopback_no_secret_is_short(variable: str, value: str) -> None:
+    variables = {"TIDEGATE_WEB_TOKEN": TOKEN, variable: value}
+    with pytest.raises(TidegateError, match=f"{variable} is shorter than 16 characters"):
+        web_settings_of("0.0.0.0:8080", variables)
+    assert web_settings_of("127.0.0.1:8080", variables).is_loopback
+
+
 def test_secrets_come_from_files_and_never_show(tmp_path) -> None:
     for name in ("token", "hmac"):
         (tmp_path / name).write_text(f"{TOKEN}\n")
     variables = {
         "TIDEGATE_WEB_TOKEN_FILE": str(tmp_path / "token"),
         "TIDEGATE_WEBHOOK_HMAC_SECRET_FILE": str(tmp_path / "hmac"),
-        "TIDEGATE_WEBHOOK_BASIC": "am:pass",
+        "TIDEGATE_WEBHOOK_BASIC": "am:passpasspasspass",
         "TIDEGATE_WEBHOOK_HMAC_HEADER": "X-Signed",
         "TIDEGATE_WEBHOOK_HMAC_TIMESTAMP_HEADER": "X-When",
     }
     settings = web_settings_of("0.0.0.0:8080", variables)
-    assert (settings.secrets.token, settings.secrets.hmac_secret, settings.secrets.webhook_password) == (TOKEN, TOKEN, "pass")
+    assert (settings.secrets.token, settings.secrets.hmac_secret, settings.secrets.webhook_password) == (TOKEN, TOKEN, "pass" * 4)
     assert settings.secrets.signature_headers == ("x-signed",)
     assert settings.secrets.timestamp_required
     assert TOKEN not in repr(settings)
