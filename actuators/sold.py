@@ -76,9 +76,9 @@ def ends_orphans(fleet: Fleet) -> bool:
 
 
 def sold_by(fleet: Fleet, now_unix: float = 0.0) -> list[Sold]:
-    """Return every supplier that a fleet's offers name."""
+    """Return every supplier that a fleet's offers name, those too that cannot serve it now: what these hold is left alone."""
     ends, found = ends_orphans(fleet), []
-    for offer in fleet.offers:
+    for offer in (*fleet.offers, *fleet.ineligible_offers):
         options = {name: value for name, value in offer.actuator_options.items() if name not in LEFT_OUT}
         if offer.actuator == "aws":
             found.append(Sold(fleet.name, offer.name, "aws", "", options, ends, now_unix))

@@ -59,6 +59,11 @@ def paid_usd_per_hour(seen: OfferView, price: Price = price_of) -> float:
     return at_price if told is None else max(told, at_price)
 
 
+def held_usd_per_hour(seen: OfferView, price: Price = price_of) -> float:
+    """Return the most that what is held of an offer costs per hour: of one that nobody has told of yet, all that it may hold."""
+    return price(seen) * seen.offer.max_replicas if seen.untold else paid_usd_per_hour(seen, price)
+
+
 def _in_flight(seen: OfferView, view: View, memory: Memory) -> Asked | None:
     """Return the purchase that may be on its way without the pool telling of it: after a refusal there is none."""
     asked = memory.asked.get(seen.offer.name)
@@ -75,7 +80,7 @@ def charged_usd_per_hour(seen: OfferView, target: int, view: View, memory: Memor
     offer that nobody has told of yet all that it may hold counts.
     """
     if seen.untold:
-        return price(seen) * max(seen.offer.max_replicas, target)
+        return max(held_usd_per_hour(seen, price), price(seen) * target)
     usd, held = paid_usd_per_hour(seen, price), seen.ready + seen.pending
     if target > held:
         usd += (target - held) * price(seen)
@@ -186,6 +191,9 @@ def committed_usd(targets: Targets, view: View, memory: Memory) -> float:
     """Return what is certain to be paid: all that is held until the next decision, what is asked for, what is left of minimum holds."""
     usd, lasts = 0.0, _lasts(view, memory)
     for seen in rented(view):
+        if seen.untold:
+            usd += held_usd_per_hour(seen) * lasts / SECONDS_PER_HOUR
+            continue
         asked = _in_flight(seen, view, memory) if memory.asked else None
         new = max(targets[seen.offer.name], asked.replicas if asked is not None else 0) - seen.held
         if new > 0:

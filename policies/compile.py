@@ -47,6 +47,7 @@ def compile_fleet(policy: FleetPolicy, own: Sequence[Profile] = ()) -> Fleet:
     spec = policy.spec
     offers: list[Offer] = []
     ineligible: dict[str, str] = {}
+    ineligible_offers: list[Offer] = []
     wrong: list[str] = []
     for path, block in offer_blocks(spec):
         carries = carries_of(spec, block, path, own)
@@ -54,6 +55,7 @@ def compile_fleet(policy: FleetPolicy, own: Sequence[Profile] = ()) -> Fleet:
             wrong.append(f"{path_text(carries.path)}: {carries.message}")
         elif isinstance(carries, Barred):
             ineligible[block.name] = carries.reason
+            ineligible_offers.append(_offer(block, Carries(0.0, "not eligible")))
         else:
             offers.append(_offer(block, carries))
     if not offers:
@@ -76,6 +78,7 @@ def compile_fleet(policy: FleetPolicy, own: Sequence[Profile] = ()) -> Fleet:
         corrects_capacity=spec.serving.correct_capacity,
         quotes=tuple(block.options() for block in spec.quotes),
         ineligible=ineligible,
+        ineligible_offers=tuple(ineligible_offers),
     )
 
 

@@ -6,13 +6,13 @@ Owns every update of `Memory`, and nothing else writes it. It must not decide; `
 from collections.abc import Mapping
 
 from controlplane.contracts.fleet import Drain, Tier
-from policies.budget import SECONDS_PER_DAY, SECONDS_PER_HOUR, paid_usd_per_hour, purchases_asked, rented
+from policies.budget import SECONDS_PER_DAY, SECONDS_PER_HOUR, held_usd_per_hour, purchases_asked, rented
 from policies.experience import learn_offers
 from policies.guard import is_stale
 from policies.headroom import learn_headroom
 from policies.layers import marginal_usd_per_second
 from policies.stabilize import add_change, age_cohorts, widen_extents
-from policies.view import Cohort, Headroom, Memory, Targets, View
+from policies.view import Cohort, Headroom, Memory, OfferView, Targets, View
 from policies.windows import open_windows
 
 
@@ -66,7 +66,7 @@ def _usd_per_hour(view: View, memory: Memory) -> float:
 
     Where nobody says how much was spilled, it is taken to be all the work above what was ready, as far as it was allowed.
     """
-    usd = sum(paid_usd_per_hour(seen) for seen in rented(view))
+    usd = sum(held_usd_per_hour(seen) for seen in rented(view) if not seen.untold or _may_have_cost(seen, memory))
     if view.fleet.spill is None:
         return usd
     spilled = view.spilled_per_second
@@ -74,6 +74,14 @@ def _usd_per_hour(view: View, memory: Memory) -> float:
         ready = sum(seen.ready * seen.offer.capacity_per_second for seen in view.offers)
         spilled = min(max((view.demand_per_second or 0.0) - ready, 0.0), memory.spill_per_second)
     return usd + spilled * view.fleet.spill.usd_per_unit * SECONDS_PER_HOUR
+
+
+def _may_have_cost(seen: OfferView, memory: Memory) -> bool:
+    """Return whether what an untold offer may hold is charged to the day: not before it was decided for, nor while nobody can price it.
+
+    Money that is counted as spent stays so: a price that is made up would close the budget until midnight.
+    """
+    return seen.offer.name in memory.targets and seen.usd_per_replica_hour is not None
 
 
 def _headroom(memory: Memory, view: View, seconds: float) -> Headroom | None:

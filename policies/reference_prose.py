@@ -51,7 +51,8 @@ What no row covers is an error that says what is measured; state `capacityPerSec
 
 **Eligible offers.** An offer that cannot serve the fleet is left out of it: nothing is bought from it, what it holds is left alone, and
 `validate` (a warning; an error where no offer is left), `profile rank` and every Decision (`ineligible`) say why, with the numbers. It is
-worked out once, when the policy is read. Two things are asked:
+worked out once, when the policy is read. What it holds from before is neither ended as orphaned nor seen by a budget, so it is paid beside
+`guard.budget` until you end it, or take the offer out of the policy. Two things are asked:
 
 - *Do the GPUs of a replica hold the model?* Its weights in the precision that is served, the KV cache of `serving.memory.concurrency`
   requests of `contextTokens` each, and a tenth of the memory for the runtime (context, communication, graphs, activations; `usableShare`)
@@ -114,8 +115,9 @@ not bought from without either.
 limit for some hours of the week, by the wall clock of `forecast.timeZone`: `usdPerHour` while it is open, `usd` in all from its opening to
 its end. All limits that apply hold at once, and the tightest counts, so that no window can open what another limit closes; a raised limit
 for some hours is a higher base with windows around them. A new replica is charged its minimum hold when it is asked for, replicas within
-their hold stay, and whatever has no known price counts as its ceiling. Where a limit forces a choice, new replicas give way first, then
-held ones, the dearest first, and spill gets what is left.
+their hold stay, and whatever has no known price counts as its ceiling. Until an actuator has told for the first time what an offer holds,
+its `replicas.max` counts as held under every limit; what was charged for it meanwhile stays charged. Where a limit forces a choice, new
+replicas give way first, then held ones, the dearest first, and spill gets what is left.
 
     guard:
       budget:

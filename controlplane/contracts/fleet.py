@@ -219,7 +219,8 @@ class ForecastSettings:
 class Fleet:
     """One model served to one SLO: everything the core needs to decide for it.
 
-    `ineligible` are the policy's offers that cannot serve it, each with the reason; they are none of its `offers`.
+    `ineligible` are the policy's offers that cannot serve it, each with the reason; they are none of its `offers`. `ineligible_offers` are
+    the same as they would be: what they hold from before is still theirs.
     """
 
     name: str
@@ -237,6 +238,7 @@ class Fleet:
     corrects_capacity: bool = False
     quotes: tuple[Mapping[str, object], ...] = ()
     ineligible: Mapping[str, str] = field(default_factory=dict)
+    ineligible_offers: tuple[Offer, ...] = ()
 
     @cached_property
     def offer_by_name(self) -> dict[str, Offer]:

@@ -95,6 +95,15 @@ async def test_an_offer_that_is_gone_from_the_policy_is_found_said_and_ended(war
     assert await newest(warehouse.client, OUTPUTS_STREAM, "tidegate.actuation.r1.old") == said
 
 
+async def test_an_offer_that_can_no_longer_serve_keeps_what_it_holds(warehouse: Warehouse) -> None:
+    """The policy names it still; a longer context made it ineligible."""
+    warehouse.held = [Owned("r1", "kept", "a", START), Owned("r1", "tight", "b", START)]
+    await warehouse.swept_by(named("r1", "kept", "tight"))
+    barred = replace(named("r1", "kept"), ineligible={"tight": "the model does not fit"}, ineligible_offers=(rented("tight"),))
+    assert await warehouse.swept_by(barred, after=GONE_SECONDS + 1.0) == []
+    assert [one.id for one in warehouse.held] == ["a", "b"]
+
+
 async def test_without_leave_it_is_said_again_and_again_and_ends_nowhere(warehouse: Warehouse) -> None:
     warehouse.held = [Owned("r1", "old", "b", START)]
     await warehouse.swept_by(named("r1", "kept", "old", ends=False))

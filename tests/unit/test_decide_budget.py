@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from controlplane.contracts.events import Reason
-from controlplane.contracts.fleet import Budget
+from controlplane.contracts.fleet import Budget, BudgetWindow
 from policies.budget import committed_usd, usd_limits
 from policies.decide import decide, start_memory
-from policies.view import Cohort, Memory
-from tests.unit.decide_stories import BURST, BURST_USD, DAY, DEARER, HOUR, RESERVED, SPILL_USD, START, flat, fleet_of, view_of
+from policies.view import Cohort, Memory, OpenWindow
+from tests.unit.decide_stories import BURST, BURST_USD, DAY, DEARER, HOUR, MINUTE, RESERVED, SPILL_USD, START, flat, fleet_of, view_of
 
 QUICK = replace(BURST, hold_seconds=0.0)
 
@@ -118,6 +118,32 @@ def test_what_is_paid_and_serves_nothing_leaves_less_to_spill(seen: dict[str, An
     view = view_of(fleet_of(QUICK, budget=Budget(usd_per_hour=1000.0)), flat(100.0), {"burst": 10})
     verdict, _ = decide(replace(view, offers=(replace(view.offers[0], **seen),)), start_memory(START))
     assert verdict.spill_per_second * SPILL_USD * HOUR == pytest.approx(spill_usd_per_hour)
+
+
+@pytest.mark.parametrize(
+    ("usd_before", "decided_for", "spent"),
+    [(BURST_USD, True, 40 * 36.0 / 4), (BURST_USD, False, 0.0), (None, True, 0.0)],
+    ids=["all that it may hold, for a quarter of an hour", "not before it was decided for", "nor while nobody can price it"],
+)
+def test_a_days_budget_is_charged_for_what_an_untold_offer_may_have_held(usd_before: float | None, decided_for: bool, spent: float) -> None:
+    fleet = fleet_of(QUICK, budget=Budget(usd_per_day=1000.0), spill=None)
+    view = view_of(fleet, flat(100.0), minute=15, prices={"burst": usd_before})
+    memory = replace(start_memory(START), targets={"burst": 0} if decided_for else {})
+    _, memory = decide(replace(view, offers=(replace(view.offers[0], untold=True),)), memory)
+    assert memory.spent_usd_today == pytest.approx(spent)
+
+
+@pytest.mark.parametrize(("untold", "spill_usd_per_minute"), [(False, 20.0), (True, 0.0)])
+@pytest.mark.parametrize(
+    "budget", [Budget(usd_per_day=1000.0), Budget(windows=(BudgetWindow("all", usd=1000.0),))], ids=["of a day", "of a window"]
+)
+def test_what_an_untold_offer_may_hold_leaves_less_of_a_total_to_spill(budget: Budget, untold: bool, spill_usd_per_minute: float) -> None:
+    """20 USD are left, and 40 replicas at 36 USD an hour cost 24 until the decision expires, a minute on."""
+    view = view_of(fleet_of(QUICK, budget=budget), None, demand_per_second=1e6)
+    view = replace(view, offers=(replace(view.offers[0], untold=untold),))
+    memory = replace(start_memory(START), spent_usd_today=980.0, windows=(OpenWindow("all", START, 980.0),))
+    verdict, _ = decide(view, memory)
+    assert verdict.spill_per_second * SPILL_USD * MINUTE == pytest.approx(spill_usd_per_minute)
 
 
 def test_what_is_given_back_is_paid_until_it_is_gone() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actuators.sold import sold_by
 from controlplane.cli import main
 from controlplane.contracts.errors import PolicyError
 from controlplane.contracts.events import Observation, Tick
@@ -232,6 +233,17 @@ def test_a_mixture_of_experts_over_pcie_is_not_eligible_with_the_reason() -> Non
 
 def fleet() -> Fleet:
     return read().policies[0].fleet
+
+
+def test_an_offer_that_is_not_eligible_is_still_known_with_its_supplier() -> None:
+    """For who looks for machines that no offer wants: what was bought before a longer context barred it is not among them."""
+    other, capacity = "type: H100, perReplica: 8}, simulated: {url: http://127.0.0.1:9", ", capacityPerSecond: 500"
+    short, long = (
+        read(other=other, capacity=capacity, serving=f", precision: int4, memory: {{contextTokens: {tokens}}}")
+        for tokens in (2048, 1048576)
+    )
+    assert (list(ineligible(short)), list(ineligible(long))) == ([], ["other"])
+    assert sold_by(long.policies[0].fleet) == sold_by(short.policies[0].fleet) != []
 
 
 def test_every_decision_says_which_offers_are_not_eligible_and_why() -> None:

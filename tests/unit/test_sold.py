@@ -6,8 +6,8 @@ import pytest
 
 from actuators.holdings import Owned
 from actuators.sold import Orphans, Sold, one_per_address, orphans_among, sold_by
-from controlplane.contracts.fleet import Guard, Mode
-from tests.unit.decide_stories import BURST, fleet_of
+from controlplane.contracts.fleet import Guard, Mode, Offer
+from tests.unit.decide_stories import BURST, RESERVED, fleet_of
 
 NOW, HOUR, DAY = 1_800_000_000.0, 3600.0, 86400.0
 AWS = {"region": "us-east-1", "instance_types": ("p5en.48xlarge",), "launch_template": "serve"}
@@ -73,6 +73,22 @@ def test_orphans_are_ended_only_by_a_fleet_that_acts(mode: Mode, frozen: bool, e
     fleet = fleet_of(replace(BURST, actuator="aws", actuator_options=AWS))
     fleet = replace(fleet, guard=Guard(mode=mode, frozen=frozen, ends_orphans=True))
     assert [sold.ends_orphans for sold in sold_by(fleet)] == [ends]
+
+
+@pytest.mark.parametrize(
+    ("offer", "bought_as"),
+    [
+        (replace(BURST, actuator="aws", actuator_options=AWS), ["burst"]),
+        (replace(BURST, actuator="simulated", actuator_options={"url": "http://cloud", "pool": "nodes"}), ["nodes"]),
+        (replace(BURST, actuator="market", actuator_options={"suppliers": ("lambda", "runpod")}), ["burst--lambda", "burst--runpod"]),
+    ],
+    ids=["aws", "simulated", "each part of a market"],
+)
+def test_what_an_offer_holds_that_can_no_longer_serve_is_left_alone(offer: Offer, bought_as: list[str]) -> None:
+    fleet = replace(fleet_of(RESERVED), ineligible={"burst": "the model does not fit"}, ineligible_offers=(offer,))
+    records = sold_by(fleet, NOW)
+    assert [one.offer for one in records] == bought_as
+    assert [orphan for name in bought_as for orphan in found(held("r1", name), *records, policies={"r1": True})] == []
 
 
 def test_what_lists_the_same_is_asked_once_by_the_newest_way_in() -> None:
