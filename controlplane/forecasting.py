@@ -14,6 +14,7 @@ from controlplane.contracts.fleet import Fleet, LaunchPlan
 from controlplane.contracts.units import from_unix
 from forecasters.api import Array, Batch
 from forecasters.combine import Combination, CombinationState, CombinedForecast
+from forecasters.watch import is_past
 from policies.view import Outlook
 
 HORIZONS_SECONDS = (60, 120, 300, 480, 600, 900, 1200, 1800, 2700, 3600, 5400, 7200, 10800, 14400, 21600, 43200, 86400, 172800)
@@ -103,11 +104,20 @@ class Forecasting:
 
 
 def see_launch(state: ForecastState, launch: Launch) -> ForecastState:
-    """Return the state with a wave announced, corrected or called off."""
+    """Return the state with a wave announced, corrected or called off; a change forgets those that can no longer matter.
+
+    They are measured against the newest observation, not against the announcement's own time: every later forecast is from a later
+    observation, whereas a launch may be told before the history that it lies in is read back, or by a clock that is years ahead.
+    """
     waves = {name: plan for name, plan in state.waves.items() if name != launch.name}
     if not launch.cancelled:
         starts = launch.starts.timestamp()
         waves[launch.name] = LaunchPlan(launch.name, starts, launch.peak_multiple, launch.ramp_seconds, launch.half_life_seconds)
+    if waves == state.waves:
+        return state
+    now = state.observed_unix
+    if now is not None:
+        waves = {name: plan for name, plan in waves.items() if not is_past(state.methods.watch, 0, now, plan)}
     return replace(state, waves=waves)
 
 

@@ -206,6 +206,13 @@ class Watch:
         return Over(np.exp(now), np.exp(ahead), spread)
 
 
+def is_past(state: WatchState, number: int, now_unix: float, plan: LaunchPlan) -> bool:
+    """Whether a launch changes no forecast from `now_unix` on: too long ago to be followed any more, and over or faded away."""
+    if now_unix - plan.starts_unix < LONGEST_SECONDS:
+        return False
+    return bool(plan.starts_unix <= state.done[number]) or is_beyond(plan, now_unix, 0.0)
+
+
 def _is_outdated(wave: WaveState, number: int, now: float, plans: Sequence[LaunchPlan]) -> bool:
     """Whether the slot holds a launch, yet to begin, that none of the plans announces so: it was called off or corrected since."""
     if wave.kind[number] != ANNOUNCED or now >= wave.plan_start[number]:

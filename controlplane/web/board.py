@@ -11,6 +11,7 @@ from typing import Any
 from controlplane.contracts.events import Actuation, Alert, Decision, Event, Forecast, Launch, Observation, PoolStatus, Quote
 from controlplane.contracts.fleet import Fleet, Tier
 from controlplane.contracts.reasons import REASON_WORDS
+from forecasters.watch import LONGEST_SECONDS
 
 POINTS = 720
 DECISIONS = 50
@@ -48,7 +49,7 @@ class FleetBoard:
             case Actuation():
                 self.actuations.append(event)
             case Launch():
-                self.launches[event.name] = event
+                self._announced(event)
             case Alert():
                 self.alerts.pop(event.name, None)
                 if event.status == "firing":
@@ -57,6 +58,13 @@ class FleetBoard:
                     del self.alerts[next(iter(self.alerts))]
             case _:
                 pass
+
+    def _announced(self, launch: Launch) -> None:
+        """Take in a launch and forget those that began longer ago than any wave is followed; before the first observation, none."""
+        if self.observation is not None:
+            oldest = self.observation.time.timestamp() - LONGEST_SECONDS
+            self.launches = {name: told for name, told in self.launches.items() if told.starts.timestamp() > oldest}
+        self.launches[launch.name] = launch
 
     def _decided(self, decision: Decision) -> None:
         before = self.decision

@@ -10,6 +10,7 @@ from controlplane.contracts.fleet import ForecastSettings, LaunchPlan
 from forecasters.api import Array, Batch
 from forecasters.combine import Combination, CombinationState
 from forecasters.launch import excess
+from forecasters.watch import is_past
 from forecasters.wave import ANNOUNCED, DETECTED, IDLE
 
 HOUR, DAY = 3600.0, 86400.0
@@ -189,3 +190,29 @@ def test_inside_a_wave_one_noisy_minute_is_not_taken_for_the_next_ones() -> None
     after = method.forecast(state, now + 60.0).demand[0, 1, 1]
     assert before == pytest.approx(200.0, rel=0.1)
     assert after - before < 0.5 * (260.0 - 200.0)
+
+
+@pytest.mark.parametrize(
+    ("plan", "days", "followed", "past"),
+    [
+        (PLAN, 15.9, True, False),
+        (PLAN, 16.1, True, True),
+        (replace(PLAN, half_life_seconds=400 * HOUR), 16.1, False, False),
+        (replace(PLAN, half_life_seconds=HOUR), 15.9, False, False),
+        (replace(PLAN, half_life_seconds=HOUR), 16.1, False, True),
+    ],
+    ids=["over, and may be told again", "over", "lasts for weeks, as it was told", "may be followed yet", "faded away"],
+)
+def test_a_launch_that_is_past_changes_no_forecast(plan: LaunchPlan, days: float, followed: bool, past: bool) -> None:
+    """It begins on the sixth day; what is told late was never followed."""
+    time = times(days)
+    demand = tide(time)
+    state, now = run(time, demand, [PLAN] if followed else []), float(time[-1])
+    assert is_past(state.watch, 0, now, plan) is past
+    if past:
+        again = METHOD.load(METHOD.dump(state))
+        batch = Batch(np.array([now + STEP]), np.array([demand[-1]]))
+        told, forgotten = METHOD.learn(state, batch, ((plan,),)), METHOD.learn(again, batch, ((),))
+        for asked in (now + STEP, now + 2 * DAY):
+            with_plan, without = METHOD.forecast(told, asked, ((plan,),)), METHOD.forecast(forgotten, asked, ((),))
+            assert np.array_equal(with_plan.demand, without.demand)

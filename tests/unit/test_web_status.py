@@ -5,7 +5,7 @@ import subprocess
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from controlplane.contracts.events import Actuation, Decision, Forecast, Observation, Outcome, PoolStatus, Quote, Reason, Tick
+from controlplane.contracts.events import Actuation, Decision, Forecast, Launch, Observation, Outcome, PoolStatus, Quote, Reason, Tick
 from controlplane.contracts.fleet import Mode, Tier
 from controlplane.contracts.units import from_unix
 from controlplane.web.metrics import Meter, WorkFigures
@@ -105,6 +105,15 @@ async def test_an_alert_is_shown_for_as_long_as_it_acts() -> None:
     rig.board.hear(rig.outlet.alerts[0])
     assert len(rig.board.summary("r1", NOW + 599.0)["alerts"]) == 1
     assert rig.board.summary("r1", NOW + 601.0)["alerts"] == []
+
+
+async def test_launches_of_longer_ago_than_a_wave_lasts_are_not_shown_once_another_is_announced() -> None:
+    rig = Rig()
+    for day in range(40):
+        now, starts = from_unix(NOW + day * 86400.0), from_unix(NOW + (day + 0.5) * 86400.0)
+        rig.board.hear(Observation(time=now, fleet="r1", demand_per_second=17.0))
+        rig.board.hear(Launch(time=now, fleet="r1", name=f"v{day}", starts=starts))
+    assert [launch["name"] for launch in rig.board.detail("r1", NOW)["launches"]] == [f"v{day}" for day in range(29, 40)]
 
 
 async def test_before_anything_was_heard_nothing_is_zero() -> None:
