@@ -4,10 +4,10 @@ Owns their storage only, behind `actuators.sold`; one record for each fleet and 
 """
 
 import nats.errors
-import nats.js.errors
 from nats.aio.client import Client
 
 from actuators.sold import Sold
+from controlplane.bus.keys import entries
 from controlplane.contracts.errors import BusError
 from controlplane.contracts.subjects import INTENT_BUCKET, SUPPLIER_BUCKET
 
@@ -35,16 +35,8 @@ class SoldRecords:
     async def all(self) -> tuple[list[Sold], set[tuple[str, str]]]:
         """Return every record, and each (fleet, offer) that anything was ever bought for."""
         try:
-            bucket = await self._js.key_value(SUPPLIER_BUCKET)
-            records = [Sold.load((await bucket.get(key)).value.decode()) for key in await _keys(self._js, SUPPLIER_BUCKET)]  # type: ignore[union-attr]
-            ours = [key.split(".", 1) for key in await _keys(self._js, INTENT_BUCKET)]
+            records = [Sold.load((each.value or b"").decode()) for each in await entries(self._js, SUPPLIER_BUCKET)]
+            ours = [str(each.key).split(".", 1) for each in await entries(self._js, INTENT_BUCKET)]
         except (nats.errors.Error, OSError, TimeoutError) as error:
             raise BusError(f"the records of suppliers cannot be read: {str(error) or type(error).__name__}") from error
         return records, {(fleet, offer) for fleet, offer in ours}
-
-
-async def _keys(js, bucket: str) -> list[str]:  # type: ignore[no-untyped-def]
-    try:
-        return list(await (await js.key_value(bucket)).keys())
-    except nats.js.errors.NoKeysError:
-        return []

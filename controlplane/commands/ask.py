@@ -14,6 +14,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from controlplane.bus.connect import Credentials, connect
+from controlplane.bus.keys import keys_ever
 from controlplane.bus.publish import Publisher
 from controlplane.clocks import SystemClock
 from controlplane.config import environment_variables, read_environment
@@ -111,10 +112,10 @@ async def _publish(url: str, launch: Launch) -> str:
 
 
 async def planned_fleets(client: Client) -> set[str]:
-    """Return the fleets that a planner holds a lease of or has left a snapshot of."""
+    """Return the fleets that a planner has held a lease of or left a snapshot of."""
     fleets: set[str] = set()
     for bucket in (LEASE_BUCKET, SNAPSHOT_BUCKET):
         with contextlib.suppress(nats.errors.Error, TimeoutError):
-            keys = await (await client.jetstream().key_value(bucket)).keys()
+            keys = await keys_ever(client.jetstream(), bucket)
             fleets |= {key.split(".")[1] for key in keys if key.startswith(f"{PLANNER}.")}
     return fleets

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 import nats.errors
-import nats.js.errors
 import structlog
 from nats.aio.client import Client
 
+from controlplane.bus.keys import entries
 from controlplane.bus.lease import TTL_SECONDS, Lease
 from controlplane.contracts.subjects import LEASE_BUCKET
 
@@ -63,15 +63,12 @@ async def forget_dead_holders(client: Client) -> None:
     """
     try:
         bucket = await client.jetstream().key_value(LEASE_BUCKET)
-        for key in await bucket.keys():
-            entry = await bucket.get(key)
+        for entry in await entries(client.jetstream(), LEASE_BUCKET):
             holder = (entry.value or b"").decode(errors="replace").rpartition(" ")[0]
             host, _, pid = holder.rpartition(":")
             if host == socket.gethostname() and pid.isdigit() and not _is_another_alive(int(pid)):
-                await bucket.delete(key, last=entry.revision)
-                log.info("a lease of a process that is gone is free", lease=key, holder=holder)
-    except nats.js.errors.NoKeysError:
-        return
+                await bucket.delete(str(entry.key), last=entry.revision)
+                log.info("a lease of a process that is gone is free", lease=entry.key, holder=holder)
     except (nats.errors.Error, OSError, TimeoutError) as error:
         # Then the leases run out by themselves.
         log.warning("leases of an earlier run are waited for", reason=str(error) or type(error).__name__)
