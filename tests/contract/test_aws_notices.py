@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -63,16 +64,22 @@ def notice(instance: str, kind: str) -> str:
     return json.dumps(body)
 
 
+def rig_with_queue() -> tuple[AwsRig, Any, str]:
+    """Return AWS with a queue of notices, the queue's client and its address."""
+    rig = AwsRig(offer_with())
+    sqs = rig.world.client("sqs")
+    queue: str = sqs.create_queue(QueueName="tidegate-notices")["QueueUrl"]
+    rig.options = {"notices_queue": queue, "readiness": {}}
+    return rig, sqs, queue
+
+
 async def listed(one: AwsSupplier, rig: AwsRig) -> Listing:
     return await one.listing(FLEET, rig.offer)
 
 
 @pytest.mark.parametrize("kind", [INTERRUPTION, REBALANCE])
 async def test_notice_starts_the_replacement_before_the_node_dies(kind: str) -> None:
-    rig = AwsRig(offer_with())
-    sqs = rig.world.client("sqs")
-    queue = sqs.create_queue(QueueName="tidegate-notices")["QueueUrl"]
-    rig.options = {"notices_queue": queue, "readiness": {}}
+    rig, sqs, queue = rig_with_queue()
     actuator = rig.actuator()
     await actuator.apply(FLEET, rig.offer, 2)
     rig.advance(LAG_SECONDS + 1)
@@ -93,10 +100,7 @@ async def test_notice_starts_the_replacement_before_the_node_dies(kind: str) -> 
 
 
 async def test_a_queue_that_does_not_answer_keeps_nothing_from_being_listed_or_given_back() -> None:
-    rig = AwsRig(offer_with())
-    sqs = rig.world.client("sqs")
-    queue = sqs.create_queue(QueueName="tidegate-notices")["QueueUrl"]
-    rig.options = {"notices_queue": queue, "readiness": {}}
+    rig, sqs, queue = rig_with_queue()
     actuator = rig.actuator()
     await actuator.apply(FLEET, rig.offer, 3)
     rig.advance(LAG_SECONDS + 1)
@@ -109,10 +113,7 @@ async def test_a_queue_that_does_not_answer_keeps_nothing_from_being_listed_or_g
 
 
 async def test_neither_a_poisoned_notice_nor_one_that_cannot_be_removed_keeps_others_from_being_heard() -> None:
-    rig = AwsRig(offer_with())
-    sqs = rig.world.client("sqs")
-    queue = sqs.create_queue(QueueName="tidegate-notices")["QueueUrl"]
-    rig.options = {"notices_queue": queue, "readiness": {}}
+    rig, sqs, queue = rig_with_queue()
     actuator = rig.actuator()
     await actuator.apply(FLEET, rig.offer, 3)
     rig.advance(LAG_SECONDS + 1)
