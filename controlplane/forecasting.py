@@ -14,6 +14,7 @@ from controlplane.contracts.fleet import Fleet, LaunchPlan
 from controlplane.contracts.units import from_unix
 from forecasters.api import Array, Batch
 from forecasters.combine import Combination, CombinationState, CombinedForecast
+from forecasters.rewind import Rewindable
 from forecasters.watch import is_past
 from policies.view import Outlook
 
@@ -31,11 +32,20 @@ def horizons_of(fleet: Fleet) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class ForecastState:
-    """What the forecaster knows of one fleet: the methods' own state, and the waves that were announced."""
+    """What the forecaster knows of one fleet: what its methods learnt in so many changes, and the waves that were announced.
 
-    methods: CombinationState
+    Whoever has one after a step from it failed has it as it was; that of a step before has been used up.
+    """
+
+    learnt: Rewindable
     waves: Mapping[str, LaunchPlan] = field(default_factory=dict)
     observed_unix: float | None = None
+    changes: int = 0
+
+    @property
+    def methods(self) -> CombinationState:
+        """The methods' own state."""
+        return self.learnt.at(self.changes)
 
 
 class Forecasting:
@@ -52,7 +62,7 @@ class Forecasting:
 
     def start(self) -> ForecastState:
         """Return the state that has seen nothing but the policy's own launches."""
-        return ForecastState(self.combination.start(1), self.planned)
+        return ForecastState(Rewindable(self.combination, self.combination.start(1)), self.planned)
 
     def step(self, state: ForecastState, event: Event) -> tuple[ForecastState, tuple[Forecast, ...]]:
         """Fold one event; an Observation that says something new is answered with a Forecast, unless it is history read back.
@@ -80,15 +90,16 @@ class Forecasting:
         settings = self.fleet.forecast
         if not found.coefficients or (found.time_zone, found.season_seconds) != (settings.time_zone, settings.season_seconds):
             return state
-        return replace(state, methods=self.combination.adopt(state.methods, np.zeros(1, dtype=np.int64), np.array([found.coefficients])))
+        state.learnt.adopt(state.changes, np.zeros(1, dtype=np.int64), np.array([found.coefficients]))
+        return replace(state, changes=state.changes + 1)
 
     def learn(self, state: ForecastState, now: float, demand_per_second: float) -> tuple[ForecastState, CombinedForecast]:
         """Learn one value and forecast from it."""
         waves = (tuple(state.waves.values()),)
         batch = Batch(np.array([now]), np.array([demand_per_second]))
-        methods = self.combination.learn(state.methods, batch, waves)
+        methods = state.learnt.learn(state.changes, batch, waves)
         made = self.combination.forecast(methods, now, waves)
-        return ForecastState(methods, state.waves, now), made
+        return ForecastState(state.learnt, state.waves, now, state.changes + 1), made
 
     def _event(self, made: CombinedForecast, cause: Event, observed_unix: float) -> Forecast:
         return Forecast(

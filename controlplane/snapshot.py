@@ -15,6 +15,7 @@ from controlplane.contracts.fleet import LaunchPlan
 from controlplane.forecasting import Forecasting, ForecastState, waves_anew
 from controlplane.pipeline import PipeState
 from controlplane.planning import PlanState
+from forecasters.rewind import Rewindable
 
 SCHEMA_VERSION = 2
 
@@ -55,7 +56,8 @@ def load_forecast(forecasting: Forecasting, snapshot: bytes) -> ForecastState:
     read = _read(_FORECAST, snapshot)
     _require_version(read.version)
     methods = forecasting.combination.load(base64.b64decode(read.methods))
-    return ForecastState(methods, waves_anew(read.waves, read.planned, forecasting.planned), read.observed_unix)
+    learnt = Rewindable(forecasting.combination, methods)
+    return ForecastState(learnt, waves_anew(read.waves, read.planned, forecasting.planned), read.observed_unix)
 
 
 def dump_plan(state: PlanState) -> bytes:
