@@ -4,6 +4,7 @@ Owns their arguments only, as `controlplane.cli` does for the others and adds th
 """
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,18 +14,24 @@ from typing import Annotated
 import typer
 
 studies = typer.Typer()
+# A shell adds the signal's number to it.
+ENDED_BY_A_SIGNAL = 128
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn a broken pipe on standard output into a quiet end, as tools in a pipe do."""
+    """Turn a broken pipe on standard output into a quiet end, with the status that a shell shows for one that SIGPIPE ended."""
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our lines has seen enough; without this, closing standard output would complain once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(0) from None
+        # Whoever read our lines has seen enough; without this, closing what is broken would complain once more.
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise typer.Exit(ENDED_BY_A_SIGNAL + signal.SIGPIPE) from None
 
 
 @studies.command()

@@ -23,7 +23,10 @@ LINES_TOGETHER = 64
 
 
 def decide_lines(policies: Sequence[Path], state: Path | None) -> int:
-    """Answer standard input until it ends or SIGTERM comes, save the state where asked; return the exit code."""
+    """Answer standard input until it ends or SIGTERM comes, save the state where asked; return the exit code.
+
+    BrokenPipeError where nobody reads the answers any more, the state saved.
+    """
     pipe = Pipe(load_fleets(policies))
     # A line leaves no cycles behind: what is loaded need not be searched for them again, nor every few lines.
     gc.freeze()
@@ -37,7 +40,13 @@ def decide_lines(policies: Sequence[Path], state: Path | None) -> int:
     reading = Reading(sys.stdin.fileno(), wake)
     signal.signal(signal.SIGTERM, reading.end)
     signal.set_wakeup_fd(woken)
-    status = run_pipe(pipe, reading, sys.stdout.buffer, sys.stderr.buffer)
+    try:
+        status = run_pipe(pipe, reading, sys.stdout.buffer, sys.stderr.buffer)
+    except BrokenPipeError:
+        # Nobody reads the answers any more; what was taken in counts all the same.
+        if state is not None:
+            pipe.save(state)
+        raise
     if state is not None:
         pipe.save(state)
     return status

@@ -136,13 +136,26 @@ def test_a_state_that_cannot_be_used_stops_before_the_first_line(tmp_path: Path,
     assert told in result.stderr.decode()
 
 
-def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path, policy: Path) -> None:
-    with deciding(tmp_path, str(policy)) as process:
-        lines = lines_of(5000)
-        ask(process, next(lines))
+def test_a_reader_that_goes_away_ends_it_quietly_with_the_state_saved(tmp_path: Path, policy: Path) -> None:
+    state, lines = tmp_path / "state.json", list(lines_of(5000))
+    with deciding(tmp_path, str(policy), "--state", str(state)) as process:
+        ask(process, lines[0])
         _stream(process.stdout).close()
         with pytest.raises(BrokenPipeError):
-            give(process, lines)
+            give(process, lines[1:])
         process.stdin = None
-        assert process.wait(PATIENCE_SECONDS) == 0
+        assert process.wait(PATIENCE_SECONDS) == 128 + signal.SIGPIPE, "what a shell shows for a tool that SIGPIPE ended"
         assert _stream(process.stderr).read() == b""
+    again = run_tidegate(tmp_path, "decide", str(policy), "--state", str(state), stdin=lines[0] + lines[-1])
+    assert again.returncode == 2
+    assert "before the fleet's previous line" in json.loads(again.stderr)["error"], "a line was taken in after the first"
+    assert json.loads(again.stdout)["time"] == json.loads(lines[-1])["time"]
+
+
+def test_errors_that_nobody_reads_end_it_quietly_too(tmp_path: Path, policy: Path) -> None:
+    with deciding(tmp_path, str(policy)) as process:
+        ask(process, next(lines_of(1)))
+        _stream(process.stderr).close()
+        give(process, [b"{oops\n"])
+        assert process.wait(PATIENCE_SECONDS) == 128 + signal.SIGPIPE
+        assert _stream(process.stdout).read() == b""
