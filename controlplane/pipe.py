@@ -26,6 +26,8 @@ from policies.decide import Verdict
 from policies.view import Outlook
 
 EXIT_BAD_INPUT = 2
+# A line of a thousand offers has a tenth of it.
+LINE_BYTES = 2 * 2**20
 
 _LINE: TypeAdapter[PipeLine] = TypeAdapter(PipeLine)
 
@@ -56,6 +58,8 @@ class Pipe:
 
     def _foresee(self, text: bytes) -> _Told | LineError | None:
         """Read one line and forecast from it."""
+        if len(text) > LINE_BYTES:
+            return LineError(f"line: longer than {LINE_BYTES:,} bytes; is there a newline at the end of each observation?")
         if not text.strip():
             return None
         try:

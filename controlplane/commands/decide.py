@@ -15,7 +15,7 @@ from types import FrameType
 
 from controlplane.commands.destination import require_writable
 from controlplane.config import load_fleets
-from controlplane.pipe import Pipe, run_pipe
+from controlplane.pipe import LINE_BYTES, Pipe, run_pipe
 
 READ_BYTES = 65536
 # More lines that came together are answered in turns, so that the first answer of many is not late.
@@ -67,20 +67,24 @@ class Reading:
         self._ended = True
 
     def __iter__(self) -> Iterator[tuple[bytes, ...]]:
-        """Hand out what has come; a line that nothing ends is one at the end of the stream."""
-        begun: list[bytes] = []
+        """Hand out what has come; a line that nothing ends is one at the end of the stream.
+
+        Of a line that is longer than `LINE_BYTES` only a part is kept, which is longer still, and so an error.
+        """
+        begun = bytearray()
         while chunk := self._read():
             *whole, rest = chunk.split(b"\n")
             if whole:
-                whole[0] = b"".join((*begun, whole[0]))
+                whole[0] = bytes(begun + whole[0])
                 begun.clear()
-            begun.append(rest)
+            if len(begun) <= LINE_BYTES:
+                begun += rest
             for lines in batched(whole, LINES_TOGETHER):
                 if self._ended:
                     return
                 yield lines
-        if any(begun) and not self._ended:
-            yield (b"".join(begun),)
+        if begun and not self._ended:
+            yield (bytes(begun),)
 
     def _read(self) -> bytes:
         """Return what is there, having waited for some; nothing at the end."""

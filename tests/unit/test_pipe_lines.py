@@ -13,7 +13,7 @@ from controlplane.config import load_fleets
 from controlplane.contracts.errors import SnapshotError
 from controlplane.contracts.fleet import Fleet
 from controlplane.contracts.frame import Frame, PipeLine
-from controlplane.pipe import Pipe, answer_of, run_pipe
+from controlplane.pipe import LINE_BYTES, Pipe, answer_of, run_pipe
 from controlplane.pipeline import Pipeline
 from controlplane.snapshot import SCHEMA_VERSION
 
@@ -122,6 +122,8 @@ def test_each_observation_has_one_answer_in_order_and_launch_and_alert_have_none
         (observation(1, backlog=1e300), "backlog: Input should be less than"),
         (observation(1, spilled=1e16), "spilled: Input should be less than"),
         (observation(1, pending={"rented": 10**400}), "pending.rented"),
+        (observation(1, note="x" * LINE_BYTES), "line: longer than 2,097,152 bytes"),
+        (b" " * (LINE_BYTES + 1) + b"\n", "line: longer than 2,097,152 bytes"),
     ],
 )
 def test_a_bad_line_is_an_error_with_its_number_and_the_next_one_is_answered(

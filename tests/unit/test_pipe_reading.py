@@ -2,11 +2,14 @@
 
 import os
 import signal
+import threading
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
 
-from controlplane.commands.decide import LINES_TOGETHER, Reading
+from controlplane.commands.decide import LINES_TOGETHER, READ_BYTES, Reading
+from controlplane.pipe import LINE_BYTES
 
 
 class Ends:
@@ -45,3 +48,29 @@ def test_lines_that_are_there_are_left_once_a_signal_was_handled(ends: Ends) -> 
         lines += len(together)
         reading.end(signal.SIGTERM, None)
     assert lines == LINES_TOGETHER
+
+
+def test_a_line_that_does_not_end_is_kept_to_its_bound_and_the_next_one_is_whole(ends: Ends) -> None:
+    lines = (b"before", b"x" * (8 * LINE_BYTES), b"y" * LINE_BYTES, b"after")
+
+    given, giver = os.pipe()
+
+    def give() -> None:
+        with os.fdopen(giver, "wb") as pipe:
+            for line in lines:
+                pipe.write(line)
+                pipe.write(b"\n")
+
+    giving = threading.Thread(target=give)
+    tracemalloc.start()
+    giving.start()
+    try:
+        read = [line for together in Reading(given, ends.wake) for line in together]
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        giving.join()
+        os.close(given)
+    assert [read[0], read[2]] == [lines[0], lines[2]]
+    assert LINE_BYTES < len(read[1]) <= LINE_BYTES + 2 * READ_BYTES
+    assert most < 6 * LINE_BYTES
