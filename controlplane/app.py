@@ -151,11 +151,12 @@ async def running(settings: Settings) -> AsyncIterator[Plane]:
             # A cloud of ours has opened with the replay's start: its clock and the replay's are one.
             clock = await agree_on_clock(client, start, speed, _opened_wall(cloud) if cloud is not None else None)
         plane = Plane(settings, client, clock, url, cloud_url, cloud.ledger if cloud is not None else None, server, closed=closed)
+        works = _works(plane, stack, speed)
         if settings.web is not None:
             plans = planner.SERVICE in settings.services
             web = web_service(client, settings.fleets, clock, settings.web, plane.roster, plans_here=plans)
             plane.web_url = await stack.enter_async_context(web)
-        tasks = [asyncio.ensure_future(work) for work in _works(plane, stack, speed)]
+        tasks = [asyncio.ensure_future(while_leased(client, service, fleet, noted, plane.stopping)) for service, fleet, noted in works]
         for task in tasks:
             task.add_done_callback(plane.note_end)
         try:
@@ -182,20 +183,17 @@ def _setter(event: asyncio.Event) -> Callable[[], Awaitable[None]]:
     return set_it
 
 
-def _works(plane: Plane, stack: contextlib.AsyncExitStack, speed: float) -> list[asyncio.Future[None]]:
-    """Start every chosen service for every fleet, each under its lease."""
-    started: list[asyncio.Future[None]] = []
-    for fleet in plane.settings.fleets:
-        for service, make in _makers(plane, fleet, stack, speed).items():
-            if runs_in(service, plane.settings.services):
-                noted = plane.roster.noted(service, fleet.name, make)
-                work = while_leased(plane.client, service, fleet.name, noted, plane.stopping)
-                started.append(asyncio.ensure_future(work))
+def _works(plane: Plane, stack: contextlib.AsyncExitStack, speed: float) -> list[tuple[str, str, Callable[[], Work]]]:
+    """Return (service, fleet, maker) of all that this process may do; PolicyError where a fleet's cannot be made, with nothing started."""
+    chosen = [
+        (service, fleet.name, make)
+        for fleet in plane.settings.fleets
+        for service, make in _makers(plane, fleet, stack, speed).items()
+        if runs_in(service, plane.settings.services)
+    ]
     if runs_in(sweeper.SERVICE, plane.settings.services):
-        noted = plane.roster.noted(sweeper.SERVICE, sweeper.ALL_FLEETS, lambda: _sweeper(plane))
-        work = while_leased(plane.client, sweeper.SERVICE, sweeper.ALL_FLEETS, noted, plane.stopping)
-        started.append(asyncio.ensure_future(work))
-    return started
+        chosen.append((sweeper.SERVICE, sweeper.ALL_FLEETS, lambda: _sweeper(plane)))
+    return [(service, fleet, plane.roster.noted(service, fleet, make)) for service, fleet, make in chosen]
 
 
 def _sweeper(plane: Plane) -> sweeper.Sweeper:

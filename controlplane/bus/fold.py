@@ -217,7 +217,7 @@ class Fold[S]:
                 return [outbox.dead_letter_of(message.subject, message.data, sequence, told, message.headers or {}, reason)]
         self.counts.folded += 1
         if self._hear is not None and self.caught_up.is_set():
-            self._hear(event)
+            tell(self._hear, event)
         return outputs
 
     def _stepped(self, event: Event, sequence: int, outbox: Outbox) -> list[Output]:
@@ -256,6 +256,14 @@ class Fold[S]:
         except BusError as error:
             # The stream still holds what a snapshot would have saved us from reading again.
             log.warning("snapshot not written", service=self._name, reason=str(error))
+
+
+def tell(hear: Callable[[Event], None], event: Event) -> None:
+    """Tell somebody who looks on of an event; that he cannot take it in is logged, and stops nobody."""
+    try:
+        hear(event)
+    except Exception:
+        log.exception("an event was not taken in by one who looks on", subject=subject_of(event))
 
 
 def latest_by(clock: Clock) -> Callable[[float], float]:

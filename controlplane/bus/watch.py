@@ -11,7 +11,7 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
-from controlplane.bus.fold import decode
+from controlplane.bus.fold import decode, tell
 from controlplane.bus.reader import OrderedReader
 from controlplane.contracts.events import Event
 
@@ -29,19 +29,22 @@ async def newest(client: Client, stream: str, subject: str) -> Event | None:
 
 
 async def watch(client: Client, stream: str, subjects: Sequence[str], hear: Callable[[Event], None], *, first: Sequence[str] = ()) -> None:
-    """Call `hear` with the newest event of each subject in `first`, then with every later one of `subjects`, until cancelled."""
+    """Call `hear` with the newest event of each subject in `first`, then with every later one of `subjects`, until cancelled.
+
+    One that it raises at is logged, and the next one told. BusError once the connection is closed.
+    """
     after = await _last_sequence(client, stream)
     for subject in first:
         last = await newest(client, stream, subject)
         if last is not None:
-            hear(last)
+            tell(hear, last)
     reader = OrderedReader(client, stream, subjects, after, "tidegate-watch")
     try:
         while True:
             for message in await reader.next_batch(wait_seconds=PATIENCE_SECONDS):
                 event = decode(message.subject, message.data)
                 if isinstance(event, Event):
-                    hear(event)
+                    tell(hear, event)
     finally:
         await reader.close()
 

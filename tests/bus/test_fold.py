@@ -19,9 +19,10 @@ from controlplane.bus.connect import connect
 from controlplane.bus.embedded import EmbeddedServer
 from controlplane.bus.fold import Fold, decode, input_subjects_of, latest_by
 from controlplane.bus.publish import Publisher
+from controlplane.bus.watch import watch
 from controlplane.clocks import Clock, ScaledClock, SystemClock
 from controlplane.contracts.errors import BusError
-from controlplane.contracts.events import Alert, AlertAction, Decision, Launch, Observation, Tick
+from controlplane.contracts.events import Alert, AlertAction, Decision, Event, Launch, Observation, Tick
 from controlplane.contracts.subjects import DEAD_STREAM, INPUTS_STREAM, OUTPUTS_STREAM
 from controlplane.contracts.units import from_unix
 from tests.bus.conftest import Eventually
@@ -152,6 +153,26 @@ async def test_bad_inputs_are_set_aside_and_the_loop_goes_on(client: Client) -> 
     why = Counter((message.headers or {})["Tidegate-Reason"] for message in messages)
     assert why == {"undecodable": 3, "the step of tidegate-planner failed": 1}
     assert (await decisions(client))[0].targets == {"reserved": 1}
+
+
+async def test_one_who_looks_on_and_cannot_take_an_event_in_stops_nobody(client: Client, eventually: Eventually) -> None:
+    publisher, heard = Publisher(client, "tidegate/test"), list[Event]()
+
+    def hear(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, Tick):
+            raise ValueError("a tick is too much")
+
+    with capture_logs() as logs:
+        looking_on = asyncio.create_task(watch(client, INPUTS_STREAM, ["tidegate.>"], hear))
+        async with running(Fold(client, "planner", FLEET, folding(), hear=hear)):
+            for number in (1, 2):
+                await publisher.publish_many([tick(number), observation(number)])
+            await eventually(lambda: len(heard) == 8)
+        looking_on.cancel()
+        await asyncio.gather(looking_on, return_exceptions=True)
+    told = [line for line in logs if line["log_level"] == "error"]
+    assert [line["subject"] for line in told] == ["tidegate.tick"] * 4
 
 
 @pytest.mark.parametrize("clock", [SystemClock(), ScaledClock(START_UNIX, time.time(), 600.0)], ids=["wall", "replay"])

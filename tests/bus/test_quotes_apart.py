@@ -1,5 +1,7 @@
 """Services that are started apart: who does not read quotes needs neither their files nor their tokens."""
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,13 @@ async def test_only_the_process_that_reads_quotes_needs_their_token(tmp_path: Pa
     with pytest.raises(PolicyError, match="TIDEGATE_TEST_NO_SUCH_TOKEN"):
         async with running(Settings(fleets, tmp_path / "together", services=("collector",))):
             pass
+
+
+async def test_what_cannot_be_made_for_one_fleet_starts_nothing_for_the_others(tmp_path: Path) -> None:
+    (good,) = load_fleets([policy_in(tmp_path, "{file: {path: quotes.json}}")])
+    (bad,) = load_fleets([policy_in(tmp_path, TOKEN)])
+    before = asyncio.all_tasks()
+    with pytest.raises(PolicyError, match="TIDEGATE_TEST_NO_SUCH_TOKEN"):
+        async with running(Settings((good, replace(bad, name="r2")), tmp_path / "together")):
+            pass
+    assert asyncio.all_tasks() == before
