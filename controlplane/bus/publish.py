@@ -31,7 +31,9 @@ FIRST_DELAY_SECONDS = 0.05
 LONGEST_DELAY_SECONDS = 1.0
 WINDOW = 256
 ERROR_CHARACTERS = 500
+# Of a dead letter's headers half are at most the original's own; the rest is for what is said of it.
 DEAD_HEADERS_BYTES = 16 * 1024
+KEPT_HEADERS_BYTES = DEAD_HEADERS_BYTES // 2
 WRONG_LAST_SEQUENCE = (10071, 10164)
 
 
@@ -131,8 +133,15 @@ class Publisher:
 def dead_headers(
     subject: str, reason: str, error: BaseException | str, headers: Mapping[str, str] | None = None, message_id: str | None = None
 ) -> dict[str, str]:
-    """Return the headers of a dead letter: the original's, less what JetStream would act upon, plus where, why and what."""
-    kept = {name: value for name, value in (headers or {}).items() if not name.startswith("Nats-")}
+    """Return the headers of a dead letter: the original's, less what JetStream would act upon, plus where, why and what.
+
+    Of more than `KEPT_HEADERS_BYTES` the shortest are kept: what names a message is short.
+    """
+    kept, room = {}, KEPT_HEADERS_BYTES
+    for name, value in sorted((headers or {}).items(), key=lambda header: len(header[0]) + len(header[1].encode())):
+        room -= len(name) + len(value.encode()) + len(": \r\n")
+        if room >= 0 and not name.startswith("Nats-"):
+            kept[name] = value
     text = " ".join(str(error).split()).encode("ascii", "replace").decode()[:ERROR_CHARACTERS]
     dead = {**kept, SUBJECT_HEADER: subject, REASON_HEADER: reason, ERROR_HEADER: text}
     return {**dead, MESSAGE_ID: message_id} if message_id else dead

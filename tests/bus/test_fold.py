@@ -155,6 +155,18 @@ async def test_bad_inputs_are_set_aside_and_the_loop_goes_on(client: Client) -> 
     assert (await decisions(client))[0].targets == {"reserved": 1}
 
 
+async def test_a_bad_input_with_large_headers_is_set_aside_with_those_that_name_it(client: Client) -> None:
+    js, given = client.jetstream(), {"ce-id": "one", "Baggage": "x" * 60_000, "ce-type": "dev.tidegate.observation.v1"}
+    body = b"\xff" * (client.max_payload - 60_300)
+    await js.publish(f"tidegate.observation.{FLEET}", body, headers={**given, "Nats-Expected-Stream": INPUTS_STREAM})
+    async with running(Fold(client, "planner", FLEET, folding())) as fold:
+        assert fold.counts.undecodable == 1
+    dead = await js.get_msg(DEAD_STREAM, 1)
+    kept = {name: value for name, value in (dead.headers or {}).items() if not name.startswith(("Tidegate-", "Nats-"))}
+    assert kept == {"ce-id": "one", "ce-type": "dev.tidegate.observation.v1"}
+    assert dead.data == body
+
+
 async def test_one_who_looks_on_and_cannot_take_an_event_in_stops_nobody(client: Client, eventually: Eventually) -> None:
     publisher, heard = Publisher(client, "tidegate/test"), list[Event]()
 
