@@ -69,9 +69,10 @@ def _event_of(notification: Notification, alert: SentAlert, fleets: Mapping[str,
     said = {**alert.annotations, **alert.labels}
     fleet = fleets.get(said.get(FLEET, ""))
     plan = _plan(said, fleet) if fleet is not None else f"{FLEET} names no fleet here"
-    if alert.status == "firing" and wall_unix - alert.starts_at.timestamp() > OLDEST_SECONDS:
-        # Repeats are remembered for a day: what began before could be one that was acted on and forgotten.
-        plan = "it began more than a day ago"
+    if wall_unix - alert.news_at.timestamp() > OLDEST_SECONDS:
+        # Repeats are remembered for a day: what is older could be one that was acted on and forgotten, and an end of then, sent again,
+        # would end the lift of now.
+        plan = f"it {'began' if alert.status == 'firing' else 'ended'} more than a day ago"
     if isinstance(plan, str) or fleet is None:
         return Note(
             reason=str(plan),

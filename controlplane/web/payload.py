@@ -4,6 +4,7 @@ Owns what a body must have to be understood; unknown fields are passed over, as 
 It must not know fleets or actions; `mapping` does. Sources: Alertmanager's notify/webhook Message, Grafana's webhook contact point.
 """
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -14,14 +15,22 @@ Pairs = dict[Short, Long]
 
 
 class SentAlert(BaseModel):
-    """One alert. `fingerprint` names its label set, `startsAt` this firing of it."""
+    """One alert. `fingerprint` names its label set, `startsAt` this firing of it, `endsAt` its end, year 1 while it is open."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     status: Literal["firing", "resolved"]
     labels: Pairs = Field(default_factory=dict)
     annotations: Pairs = Field(default_factory=dict)
     starts_at: AwareDatetime = Field(alias="startsAt")
+    ends_at: AwareDatetime | None = Field(None, alias="endsAt")
     fingerprint: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+    @property
+    def news_at(self) -> datetime:
+        """Return when what it says came to be: it began to fire, or it ended where that is known."""
+        if self.status == "firing" or self.ends_at is None:
+            return self.starts_at
+        return max(self.starts_at, self.ends_at)
 
 
 class Notification(BaseModel):

@@ -111,6 +111,29 @@ async def test_an_alert_older_than_the_memory_of_repeats_is_not_acted_on() -> No
     assert {note.reason for note in rig.outlet.notes} <= {"it began more than a day ago"}
 
 
+async def test_an_end_of_long_ago_that_is_sent_again_does_not_end_the_lift_of_today() -> None:
+    rig = Rig()
+    ended = alertmanager(sent(status="resolved", action="lift"), status="resolved")
+    await rig.alert(alertmanager(sent(action="lift")))
+    await rig.alert(ended)
+    rig.wall.advance(48 * 3600.0)
+    rig.outlet.identities.clear()  # a stream knows its messages' ids for two minutes
+    await rig.alert(alertmanager(sent(starts="2023-11-16T22:10:00Z", action="lift")))
+    await rig.alert(ended)
+    assert [alert.status for alert in rig.outlet.alerts] == ["firing", "resolved", "firing"]
+    assert [note.reason for note in rig.outlet.notes] == ["it ended more than a day ago"]
+
+
+@pytest.mark.parametrize(("ends", "status"), [("2023-11-16T22:12:00Z", ["resolved"]), ("0001-01-01T00:00:00Z", []), (None, [])])
+async def test_what_fired_for_days_may_end_as_long_as_its_end_is_news(ends: str | None, status: list[str]) -> None:
+    rig = Rig()
+    rig.wall.advance(48 * 3600.0)
+    alert = sent(status="resolved", action="lift")
+    alert = {**alert, "endsAt": ends} if ends else {name: value for name, value in alert.items() if name != "endsAt"}
+    await rig.alert(alertmanager(alert, status="resolved"))
+    assert [alert.status for alert in rig.outlet.alerts] == status
+
+
 async def test_truncated_alerts_are_recorded() -> None:
     rig = Rig()
     answer = await rig.alert(alertmanager(sent(), truncatedAlerts=7))
