@@ -11,10 +11,13 @@ from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
 
 
-async def keys_ever(js: JetStreamContext, bucket: str) -> list[str]:
-    """Return every key in order, those among them that were deleted; the client's errors where NATS is away."""
+async def keys_ever(js: JetStreamContext, bucket: str, under: str = "") -> list[str]:
+    """Return every key in order, those among them that were deleted; the client's errors where NATS is away.
+
+    `under` "planner.r1." leaves out all that do not begin so.
+    """
     prefix = f"$KV.{bucket}."
-    info = await js.stream_info(f"KV_{bucket}", subjects_filter=f"{prefix}>")
+    info = await js.stream_info(f"KV_{bucket}", subjects_filter=f"{prefix}{under}>")
     return sorted(subject.removeprefix(prefix) for subject in info.state.subjects or {})
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import secrets
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import nats.errors
@@ -15,6 +16,7 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.js.kv import KeyValue
 
+from controlplane.bus.keys import keys_ever
 from controlplane.contracts.errors import BusError, SnapshotError
 from controlplane.contracts.subjects import SNAPSHOT_BUCKET
 
@@ -43,11 +45,13 @@ class SnapshotStore:
         self._writer = secrets.token_hex(8)
         self._slot = ""
         self._chunks = 0
+        self._left: list[str] = []
 
     async def load(self, version: int) -> Snapshot | None:
         """Return the newest snapshot, None if there is none; SnapshotError if it is damaged or not of `version`."""
         try:
             bucket = await self._js.key_value(SNAPSHOT_BUCKET)
+            self._left = await keys_ever(self._js, SNAPSHOT_BUCKET, f"{self._key}.")
             entry = await self._entry(bucket, self._key)
             if entry is None:
                 return None
@@ -81,17 +85,17 @@ class SnapshotStore:
         value = json.dumps(head).encode() + b"\n" + (b"" if chunks else packed)
         try:
             bucket = await self._js.key_value(SNAPSHOT_BUCKET)
-            for index, chunk in enumerate(chunks):
-                await bucket.put(f"{self._key}.{slot}.{index}", chunk)
+            for key, chunk in zip(self._chunk_keys(slot, len(chunks)), chunks, strict=True):
+                await bucket.put(key, chunk)
             self._revision = await self._set_head(bucket, value)
         except nats.js.errors.KeyWrongLastSequenceError:
-            await self._drop(slot, len(chunks))
+            await self._drop(self._chunk_keys(slot, len(chunks)))
             return False
         except (nats.errors.Error, TimeoutError) as error:
             raise BusError(f"the snapshot {self._key} cannot be written: {error}") from error
-        old, self._slot = self._slot, slot
-        old_chunks, self._chunks = self._chunks, len(chunks)
-        await self._drop(old, old_chunks)
+        # What others had begun to write when we loaded no head can name any more: ours has just overtaken them.
+        await self._drop({*self._chunk_keys(self._slot, self._chunks), *self._left})
+        self._slot, self._chunks, self._left = slot, len(chunks), []
         return True
 
     async def _set_head(self, bucket: KeyValue, value: bytes) -> int:
@@ -106,11 +110,14 @@ class SnapshotStore:
             # Our own earlier write, whose answer was lost.
             return await bucket.update(self._key, value, last=entry.revision)
 
-    async def _drop(self, slot: str, chunks: int) -> None:
-        """Purge chunks that no head names any more. One that a crash leaves behind does no harm."""
-        for index in range(chunks if slot else 0):
+    def _chunk_keys(self, slot: str, chunks: int) -> list[str]:
+        return [f"{self._key}.{slot}.{index}" for index in range(chunks)]
+
+    async def _drop(self, keys: Collection[str]) -> None:
+        """Purge chunks that no head names any more. One that is left behind does no harm: the next process's first save drops it."""
+        for key in keys:
             try:
-                await self._js.purge_stream(f"KV_{SNAPSHOT_BUCKET}", subject=f"$KV.{SNAPSHOT_BUCKET}.{self._key}.{slot}.{index}")
+                await self._js.purge_stream(f"KV_{SNAPSHOT_BUCKET}", subject=f"$KV.{SNAPSHOT_BUCKET}.{key}")
             except (nats.errors.Error, TimeoutError):
                 return
 
