@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
 from nats.js.errors import Error as JetStreamError
 
 from controlplane.contracts.errors import BusError
@@ -27,6 +28,11 @@ RECONNECT_SECONDS = 0.25
 CONNECT_SECONDS = 5.0
 GREETING_SECONDS = 2.0
 PING_SECONDS = 10
+# A cluster that has just started, or lost a server, elects who leads it; meanwhile JetStream does not answer.
+LEADER_SECONDS = 30.0
+LEADER_ATTEMPT_SECONDS = 2.0
+NO_LEADER = 10008
+LEADER_ADVICE = "more than half of the cluster's servers must be up and reach each other"
 DEFAULT_PORT = 4222
 TOO_OLD = "tidegate needs 2.11 or newer (older ones ignore consumers with several filters and a key's time to live)"
 
@@ -61,9 +67,11 @@ async def connect(
     name: str = "tidegate",
     wait_seconds: float = CONNECT_SECONDS,
     on_closed: Callable[[], Awaitable[None]] | None = None,
+    leader_seconds: float = LEADER_SECONDS,
 ) -> Client:
     """Return a client that reconnects for ever; BusError when no server answers within `wait_seconds` or it will not do.
 
+    A server that answers, but whose JetStream has no leader yet, is given `leader_seconds` more.
     `on_closed` is awaited when the connection ends for good: closed by its owner, or by a server that no longer wants us.
     `url` is one address, several with commas between, or a list: `nats://host:4222` or `tls://host:4222`.
     """
@@ -79,7 +87,10 @@ async def connect(
     try:
         options |= {"servers": servers, "name": name, "reconnected_cb": _reconnected(where), "closed_cb": on_closed}
         await _open(client, problems, wait_seconds, **options)
-        await client.jetstream(timeout=wait_seconds).account_info()
+        await _await_leader(client.jetstream(timeout=LEADER_ATTEMPT_SECONDS), where, leader_seconds)
+    except BusError:
+        await _abandon(client)
+        raise
     except JetStreamError as error:
         await _abandon(client)
         raise BusError(f"NATS at {where} has no JetStream for this account ({_reason(error)}); start it with -js or enable it") from error
@@ -89,6 +100,25 @@ async def connect(
         telling = next((problem for problem in problems if _is_final(problem)), problems[-1] if problems else error)
         raise BusError(_explain(telling, where)) from error
     return client
+
+
+async def _await_leader(js: JetStreamContext, where: str, seconds: float) -> None:
+    """Ask JetStream how it is until it has a leader that answers, with growing pauses; BusError where none does within `seconds`."""
+    until, delay = time.monotonic() + seconds, RECONNECT_SECONDS
+    while True:
+        try:
+            await js.account_info()
+            return
+        except (NatsError, TimeoutError) as error:
+            # No answer, or the one of a server that knows of no leader.
+            if not isinstance(error, TimeoutError) and getattr(error, "err_code", None) != NO_LEADER:
+                raise
+            if time.monotonic() + delay > until:
+                problem = f"its JetStream had no leader for {seconds:g} s ({_reason(error)})"
+                raise BusError(f"NATS at {where} answers, but {problem}; {LEADER_ADVICE}") from error
+            log.warning("JetStream has no leader yet", server=where, seconds_left=round(until - time.monotonic(), 1))
+        await asyncio.sleep(delay)
+        delay = min(2.0 * delay, LEADER_ATTEMPT_SECONDS)
 
 
 def redacted(server: str) -> str:

