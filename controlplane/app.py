@@ -18,7 +18,7 @@ from actuators import registry
 from actuators.api import Actuator
 from actuators.wrappers import Attempt, Recorded, TimeLimited
 from controlplane.bus.connect import Credentials, Tls, connect, redacted
-from controlplane.bus.embedded import EmbeddedServer
+from controlplane.bus.embedded import SYNC_SECONDS, EmbeddedServer
 from controlplane.bus.epoch import agree_on_clock
 from controlplane.bus.intents import KvIntentStore
 from controlplane.bus.ledgers import KvLedgerStore
@@ -53,7 +53,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What to run. `nats_url` None starts the embedded server in `folder`; `replays` are the fleets whose demand is a trace.
+    """What to run. `nats_url` None starts the embedded server in `folder`, which forces to disk every `nats_sync_seconds`.
+
+    `replays` are the fleets whose demand is a trace.
 
     A process that runs all services starts the simulated cloud that offers need, unless `cloud_url` names one; `cloud` is its world,
     None to derive it from the fleets. `web` None: no HTTP. `quotes` are files and addresses.
@@ -62,6 +64,7 @@ class Settings:
     fleets: tuple[Fleet, ...]
     folder: Path
     nats_url: str | None = None
+    nats_sync_seconds: float = SYNC_SECONDS
     credentials: Credentials | None = None
     tls: Tls | None = None
     services: tuple[str, ...] = SERVICES
@@ -135,7 +138,7 @@ async def running(settings: Settings) -> AsyncIterator[Plane]:
         server = None
         url = settings.nats_url
         if url is None:
-            server = await stack.enter_async_context(EmbeddedServer(settings.folder / "nats"))
+            server = await stack.enter_async_context(EmbeddedServer(settings.folder / "nats", sync_seconds=settings.nats_sync_seconds))
             url = server.url
         closed = asyncio.Event()
         client = await connect(url, settings.credentials, settings.tls, on_closed=_setter(closed))

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import available_timezones
 
-from controlplane.contracts.errors import PolicyError
+from controlplane.contracts.errors import PolicyError, TidegateError
 from controlplane.contracts.fleet import Fleet
+from controlplane.contracts.units import parse_duration
 from controlplane.policy_files import read_texts
 from forecasters.registry import METHODS
 from policies.capacity import Profile
@@ -25,6 +26,7 @@ class Environment:
 
     nats_url: str | None = None
     nats_credentials_file: Path | None = None
+    nats_sync_seconds: float | None = None
     data_folder: Path | None = None
     profiles_file: Path | None = None
     no_colour: bool = False
@@ -32,7 +34,9 @@ class Environment:
 
 
 def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
-    """Return the settings of TIDEGATE_NATS, TIDEGATE_NATS_CREDENTIALS, TIDEGATE_DATA, TIDEGATE_PROFILES, NO_COLOR, KUBEBUILDER_ASSETS."""
+    """Return the settings of TIDEGATE_NATS, TIDEGATE_NATS_CREDENTIALS, TIDEGATE_NATS_SYNC, TIDEGATE_DATA, TIDEGATE_PROFILES, NO_COLOR,
+    KUBEBUILDER_ASSETS; TidegateError where one is not what it must be.
+    """
     source = os.environ if variables is None else variables
 
     def path(name: str) -> Path | None:
@@ -41,11 +45,19 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
     return Environment(
         nats_url=source.get("TIDEGATE_NATS") or None,
         nats_credentials_file=path("TIDEGATE_NATS_CREDENTIALS"),
+        nats_sync_seconds=_sync_seconds(source["TIDEGATE_NATS_SYNC"]) if source.get("TIDEGATE_NATS_SYNC") else None,
         data_folder=path("TIDEGATE_DATA"),
         profiles_file=path("TIDEGATE_PROFILES"),
         no_colour=bool(source.get("NO_COLOR")),
         kubebuilder_assets=path("KUBEBUILDER_ASSETS"),
     )
+
+
+def _sync_seconds(text: str) -> float:
+    try:
+        return 0.0 if text == "always" else parse_duration(text)
+    except ValueError as error:
+        raise TidegateError(f"TIDEGATE_NATS_SYNC: {error}, or always") from error
 
 
 def environment_variables() -> Mapping[str, str]:

@@ -20,6 +20,7 @@ from nats.aio.client import Client
 
 from controlplane.app import SERVICES, Plane, Settings, in_mode, running, runs_in
 from controlplane.bus.connect import Credentials, connect, redacted
+from controlplane.bus.embedded import SYNC_SECONDS
 from controlplane.bus.fold import decode
 from controlplane.bus.publish import ERROR_HEADER, SUBJECT_HEADER
 from controlplane.bus.reader import OrderedReader
@@ -104,6 +105,7 @@ def settings_of(options: ServeOptions) -> Settings:
         fleets=fleets,
         folder=options.folder or platformdirs.user_state_path("tidegate") / "up",
         nats_url=url,
+        nats_sync_seconds=SYNC_SECONDS if environment.nats_sync_seconds is None else environment.nats_sync_seconds,
         credentials=Credentials(creds_file=environment.nats_credentials_file),
         services=services,
         replays=tuple(replay_of(fleet, data_folders(environment_variables())) for fleet in fleets if is_replay(fleet)),

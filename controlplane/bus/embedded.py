@@ -35,12 +35,15 @@ LOG_LIMIT_BYTES = 10 * 1024 * 1024
 # The server reads its files in blocks of 8 MiB and lets the garbage pile up: at 10 MB/s of messages to some gigabytes, without a limit.
 HEAP_LIMIT = {"GOMEMLIMIT": "512MiB"}
 
+# A kill -9 of it loses nothing that was acknowledged; a power cut what the system had not yet written to disk: this much at the most.
+SYNC_SECONDS = 10.0
+
 CONFIGURATION = """\
 server_name: {name}
 host: 127.0.0.1
 port: {port}
 max_payload: {max_payload}
-jetstream {{ store_dir: {store}, sync_interval: "10s" }}
+jetstream {{ store_dir: {store}, sync_interval: "{sync}" }}
 {authorization}"""
 
 
@@ -48,15 +51,24 @@ class EmbeddedServer:
     """One nats-server child. `async with EmbeddedServer(folder) as server: await connect(server.url)`.
 
     `port` None takes the port that the folder had last time when it is free, else any free one.
+    `sync_seconds` is how often what was acknowledged is forced to disk, 0 before each acknowledgement.
     `lock_wait_seconds` is how long to wait for the folder's previous server to shut down.
     `restarts` counts how often the server died and was brought back; `gave_up` is set when it cannot be.
     """
 
-    def __init__(self, folder: Path, port: int | None = None, token: str | None = None, lock_wait_seconds: float = 15.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int | None = None,
+        token: str | None = None,
+        lock_wait_seconds: float = 15.0,
+        sync_seconds: float = SYNC_SECONDS,
+    ) -> None:
         self._folder = folder
         self._asked_port = port
         self._token = token
         self._lock_wait_seconds = lock_wait_seconds
+        self._sync = f"{sync_seconds:g}s" if sync_seconds > 0.0 else "always"
         self.port = 0
         self.restarts = 0
         self.gave_up = asyncio.Event()
@@ -123,7 +135,8 @@ class EmbeddedServer:
         authorization = f"authorization {{ token: {_quoted(self._token)} }}\n" if self._token else ""
         store = _quoted(str((self._folder / "jetstream").absolute()))
         name = f"tidegate-{secrets.token_hex(8)}"
-        text = CONFIGURATION.format(name=name, port=self.port, max_payload=MAX_PAYLOAD_BYTES, store=store, authorization=authorization)
+        values = {"name": name, "port": self.port, "max_payload": MAX_PAYLOAD_BYTES, "store": store, "sync": self._sync}
+        text = CONFIGURATION.format(**values, authorization=authorization)
         _write_private(configuration, text)
         with contextlib.suppress(OSError):
             if self.log_file.stat().st_size > LOG_LIMIT_BYTES:

@@ -55,6 +55,15 @@ async def test_kill_9_of_the_parent_leaves_no_server(tmp_path: Path, eventually:
         assert again.port
 
 
+@pytest.mark.parametrize(("seconds", "said"), [(10.0, '"10s"'), (0.5, '"0.5s"'), (0.0, '"always"')])
+async def test_how_often_it_is_forced_to_disk_can_be_said(tmp_path: Path, seconds: float, said: str) -> None:
+    async with EmbeddedServer(tmp_path / "nats", sync_seconds=seconds) as server:
+        client = await connect(server.url)  # the server took the setting, or it would have ended
+        await ensure_streams(client.jetstream())
+        await client.close()
+    assert f"sync_interval: {said}" in (tmp_path / "nats" / "nats-server.conf").read_text()
+
+
 @pytest.mark.parametrize("victim", ["server", "shim"])
 async def test_acknowledged_messages_outlive_kill_9(server: EmbeddedServer, eventually: Eventually, victim: str) -> None:
     client = await connect(server.url)

@@ -8,7 +8,7 @@ import pytest
 
 from controlplane.commands.policy import schema_text, validate_paths
 from controlplane.config import load_fleets, load_policies, read_environment, read_secret
-from controlplane.contracts.errors import PolicyError
+from controlplane.contracts.errors import PolicyError, TidegateError
 
 LIBRARY = Path(__file__).parents[2] / "policies" / "library"
 
@@ -97,3 +97,13 @@ def test_the_environment_is_read_in_one_place() -> None:
     assert (environment.nats_url, environment.data_folder, environment.no_colour) == ("nats://a:4222", Path("traces"), False)
     assert read_secret("A_TOKEN", {"A_TOKEN": "x"}) == "x"
     assert read_secret("A_TOKEN", {"A_TOKEN": ""}) is None
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("always", 0.0), ("1m", 60.0), ("", None)])
+def test_how_often_the_embedded_server_is_forced_to_disk_is_a_duration_or_always(text: str, seconds: float | None) -> None:
+    assert read_environment({"TIDEGATE_NATS_SYNC": text}).nats_sync_seconds == seconds
+
+
+def test_another_word_for_it_is_refused_by_the_name_of_the_variable() -> None:
+    with pytest.raises(TidegateError, match=r"TIDEGATE_NATS_SYNC: 'never' is not a duration; .*, or always"):
+        read_environment({"TIDEGATE_NATS_SYNC": "never"})
