@@ -3,18 +3,16 @@
 Owns options and output; `controlplane.studies.backtest` does the work. It must not read the environment itself beyond the trace folders.
 """
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import available_timezones
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from controlplane.commands.destination import require_writable
+from controlplane.commands.destination import json_text, require_writable
 from controlplane.config import environment_variables, load_fleets
 from controlplane.contracts.errors import TraceError
 from controlplane.contracts.fleet import ForecastSettings
@@ -61,7 +59,7 @@ def backtest_traces(options: BacktestOptions) -> int:
             aside.print(f"{trace.name}: {problem}", markup=False, highlight=False)
         results.append(_one(trace, settings, horizons, options, aside))
     if options.as_json:
-        sys.stdout.write(json.dumps([_as_dict(line) for result in results for line in result.lines], indent=2) + "\n")
+        sys.stdout.write(json_text([_as_dict(line) for result in results for line in result.lines]))
     else:
         _print_table(results)
     if options.report is not None:
@@ -134,7 +132,7 @@ def _as_dict(line: object) -> dict[str, object]:
         "quantiles": list(QUANTILES),
         "coverage": [share.value for share in figures.coverage],
         "coverage_interval": [[share.low, share.high] for share in figures.coverage],
-        "weekly_coverage": [[None if np.isnan(cell) else cell for cell in week] for week in figures.weekly.tolist()],
+        "weekly_coverage": figures.weekly.tolist(),
         "peak_pinball": figures.peak_pinball,
         "peak_coverage": [share.value for share in figures.peak_coverage],
         "peers": line.peers,

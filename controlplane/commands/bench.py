@@ -3,7 +3,6 @@
 Owns which cases are run, progress and output; `controlplane.sim.bench` judges. The world and its chance come from the seed.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from controlplane.commands.destination import require_writable
+from controlplane.commands.destination import json_text, require_writable
 from controlplane.config import environment_variables
 from controlplane.contracts.errors import TidegateError, TraceError
 from controlplane.sim.baselines_peers import PEERS, Peer
@@ -126,7 +125,7 @@ def _require(name: str, folders: tuple[Path, ...]) -> None:
 def _show(outcomes: Sequence[Outcome], market: MarketOutcome | None, options: BenchOptions, aside: Console) -> None:
     if options.as_json:
         rows = [outcome.row() for outcome in outcomes]
-        sys.stdout.write(json.dumps(rows + ([_market_row(market)] if market is not None else []), indent=2) + "\n")
+        sys.stdout.write(json_text(rows + ([_market_row(market)] if market is not None else [])))
     else:
         shown = Console(width=None if sys.stdout.isatty() else WIDE)
         if outcomes:

@@ -5,7 +5,6 @@ the sums.
 """
 
 import asyncio
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from rich.table import Table
 from controlplane.clocks import SystemClock
 from controlplane.collectors.api import SourceError
 from controlplane.collectors.prometheus import PrometheusSource
-from controlplane.commands.destination import require_writable
+from controlplane.commands.destination import json_text, require_writable
 from controlplane.commands.simulate import SYNTHETIC, synthetic_mean
 from controlplane.config import environment_variables, load_fleets
 from controlplane.contracts.errors import PolicyError, TidegateError, TraceError
@@ -62,7 +61,7 @@ def size_a_floor(options: FloorOptions) -> int:
         aside.print(f"{trace.name}: {problem}", markup=False, highlight=False, soft_wrap=True)
     sizing = size(fleet, trace, options.scale, terms, options.offer)
     if options.as_json:
-        sys.stdout.write(json.dumps(as_data(sizing), indent=2) + "\n")
+        sys.stdout.write(json_text(as_data(sizing)))
     else:
         _print(sizing, options.scale)
     if options.report is not None:

@@ -3,7 +3,6 @@
 Owns reading and printing; `policies.rank` has the figures. A policy that lacks a capacity is ranked too, with the reason.
 """
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from controlplane.commands.destination import json_text
 from controlplane.config import own_profiles, read_environment
 from controlplane.contracts.errors import PolicyError, TidegateError
 from controlplane.policy_files import read_texts
@@ -41,7 +41,7 @@ def rank_offers(options: RankOptions) -> int:
     own = own_profiles(options.profiles or read_environment().profiles_file)
     rows = rank(policy.spec, own, read_prices(options.prices))
     if options.as_json:
-        sys.stdout.write(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+        sys.stdout.write(json_text([asdict(row) for row in rows]))
         return 0
     slo = policy.spec.serving.slo
     bounds = [

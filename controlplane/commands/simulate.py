@@ -3,7 +3,6 @@
 Owns options, progress and output; `controlplane.sim` runs the world, and the pipeline in it is the production one.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from controlplane.commands.destination import require_writable
+from controlplane.commands.destination import json_text, require_writable
 from controlplane.config import environment_variables, load_fleets
 from controlplane.contracts.errors import PolicyError, TraceError
 from controlplane.contracts.events import Launch
@@ -67,7 +66,7 @@ def simulate_policy(options: SimulateOptions) -> int:
     aside.print(what_is_read(fleet, trace, workload), markup=False, highlight=False, soft_wrap=True)
     results = run_all(fleet, workload, WorldSettings(shed=options.shed), options.seed)
     if options.as_json:
-        sys.stdout.write(json.dumps([result.summary() for result in results], indent=2) + "\n")
+        sys.stdout.write(json_text([result.summary() for result in results]))
     else:
         shown.print(summary_table(results, fleet.slo.attainment))
         shown.print(f"{results[0].decisions:,} decisions; a floor is paid used or not; spilled work counts as within the SLO")

@@ -43,6 +43,15 @@ def test_a_csv_with_its_own_column_names_gives_a_table_json_and_a_page(tmp_path:
     assert all(line["pinball"] > 0.0 for line in lines)
 
 
+def test_json_has_null_where_there_is_no_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "constant.csv"
+    path.write_text("\n".join(["time,calls", *(f"{1.7e9 + 1800.0 * row:.0f},7" for row in range(60))]), encoding="utf-8")
+    assert backtest_traces(BacktestOptions((str(path),), as_json=True)) == 0
+    lines = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert {line["mase"] for line in lines} == {None}, "no error of a constant's last value to compare with"
+    assert all(line["pinball"] is not None for line in lines)
+
+
 def test_a_lead_time_is_a_horizon_of_its_own() -> None:
     assert 480.0 in horizons_for(480.0)
     lines = run(_trace(2.0, 1800.0), ForecastSettings(), np.array([3600.0, 7200.0])).lines
