@@ -1,7 +1,8 @@
 """The actuator of a workload on Kubernetes: makes the number in its scale subresource be the target, and says what its pods amount to.
 
 Owns the order of the steps: what is there, who else writes it, how much may change now, which replicas go, then one write.
-It decides no number; where it does less than it was told it says why. `scaling` writes, `cluster` observes, the rest is pure.
+It decides no number; where it does less than it was told it says why. `lookout` gathers what is there,
+`scaling` writes the number, `drain` marks pods; which pods go is `shrink`'s choice.
 
      target ─▶ lots ─▶ contested? ─ yield ─▶ Skipped(who)
                           │ nobody, warn, takeOver
@@ -14,28 +15,21 @@ It decides no number; where it does less than it was told it says why. `scaling`
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import structlog
 
 from actuators.api import Applied, Failed, IntentConflict, IntentStore, Result, Skipped, failed
-from actuators.kubernetes.api_server import Resource
-from actuators.kubernetes.claims import Claim
 from actuators.kubernetes.cluster import Cluster
 from actuators.kubernetes.disruption import allowed
 from actuators.kubernetes.drain import Drain
-from actuators.kubernetes.errors import Conflict, Forbidden, NotFound, Refused, SignedOut
+from actuators.kubernetes.errors import Conflict, Forbidden, Refused, SignedOut
 from actuators.kubernetes.in_flight import with_in_flight
-from actuators.kubernetes.mirror import Mirror
-from actuators.kubernetes.nodes import ALL, Demand, Inventory
+from actuators.kubernetes.lookout import Lookout
 from actuators.kubernetes.notices import Notices
-from actuators.kubernetes.options import Target, target_of
 from actuators.kubernetes.pods import Pod, PodState
-from actuators.kubernetes.scaling import Scaling
 from actuators.kubernetes.shrink import dropped, goes_by_ordinal, leaving
-from actuators.kubernetes.sight import Sight, demand_of, pods_key
-from actuators.kubernetes.status import census, census_of_status, pool_status
-from actuators.kubernetes.workloads import Workload, contest
+from actuators.kubernetes.sight import Sight
+from actuators.kubernetes.status import pool_status
 from controlplane.contracts.errors import SupplierError
 from controlplane.contracts.events import PoolStatus, Quote
 from controlplane.contracts.fleet import Offer
@@ -53,19 +47,17 @@ class KubernetesActuator:
     """One offer of one fleet; the cluster is shared. Ages of pods are by the API server's clock, as `clock` should be."""
 
     def __init__(self, cluster: Cluster, store: IntentStore, clock: Callable[[], float] = time.time) -> None:
-        self._cluster, self._store, self._clock = cluster, store, clock
-        self._scalings: dict[tuple[str, str], Scaling] = {}
+        self._cluster, self._clock = cluster, clock
+        self._lookout = Lookout(cluster, store)
         self._contested_unix: dict[tuple[str, str], float] = {}
         # What role-based access control did not let us write, and when.
         self._denied: dict[tuple[str, str], tuple[str, float]] = {}
-        self._wakes: dict[tuple[str, str], Callable[[], None]] = {}
-        self._heard: set[Mirror[Any]] = set()
         self._drain = Drain(cluster.server, clock)
         self._notices = Notices(cluster.server, clock)
 
     async def observe(self, fleet: str, offer: Offer) -> PoolStatus:
         """Return what the pods amount to, from what the watches said; asks the server only where the number itself changed."""
-        sight = await self._sight(fleet, offer)
+        sight = await self._lookout.see(fleet, offer)
         notes = []
         yields = bool(sight.contested) and sight.target.on_conflict == "yield"
         if sight.contested:
@@ -87,7 +79,7 @@ class KubernetesActuator:
                     return await self._apply(fleet, offer, target)
                 except Conflict as conflict:
                     last = conflict
-                    await self._read_again(fleet, offer)
+                    await self._lookout.read_again(fleet, offer)
             return failed(last)
         except Forbidden as error:
             self._denied[fleet, offer.name] = (str(error), self._clock())
@@ -97,11 +89,11 @@ class KubernetesActuator:
         except SupplierError as error:
             result = failed(error)
             # What was surely not written is on its way nowhere: somebody else should be asked at once.
-            return replace(result, unavailable=result.unavailable or self._scaling(fleet, offer).is_sure)
+            return replace(result, unavailable=result.unavailable or self._lookout.scaling(fleet, offer).is_sure)
 
     def on_change(self, fleet: str, offer: Offer, wake: Callable[[], None]) -> None:
         """Call `wake` when the object or one of its pods changed; the watches are joined as soon as they are there."""
-        self._wakes[fleet, offer.name] = wake
+        self._lookout.tell(fleet, offer, wake)
 
     async def quote(self, offer: Offer) -> Quote | None:
         """Return None: what a replica costs the policy says."""
@@ -109,14 +101,10 @@ class KubernetesActuator:
 
     async def close(self) -> None:
         """Listen no more. The cluster stays open, as others look through it; who made it closes it."""
-        for mirror in self._heard:
-            for wake in self._wakes.values():
-                mirror.ignore(wake)
-        self._heard.clear()
-        self._wakes.clear()
+        self._lookout.close()
 
     async def _apply(self, fleet: str, offer: Offer, target: int) -> Result:
-        sight = await self._sight(fleet, offer)
+        sight = await self._lookout.see(fleet, offer)
         wanted = in_lots(sight.asked, target, offer.replicas_per_lot)
         if sight.workload.controller:
             return Failed(f"{sight.target} is controlled by {sight.workload.controller}: scale that instead", retryable=False)
@@ -169,7 +157,7 @@ class KubernetesActuator:
         else:
             # What has no pod yet goes without one.
             count = max(sum(pod.is_counted for pod in pods) - wanted, 0)
-            going = leaving(pods, count, await self._held(sight))
+            going = leaving(pods, count, await self._lookout.gpus_held(sight))
         waits = await self._drain.begin(going, pods, sight.target)
         if waits:
             return Skipped(waits)
@@ -193,7 +181,7 @@ class KubernetesActuator:
 
     async def _write(self, fleet: str, offer: Offer, sight: Sight, wanted: int, reason: str) -> Applied:
         self._denied.pop((fleet, offer.name), None)
-        await self._claimed(sight, wanted, self._scaling(fleet, offer).write(sight.resource, sight.workload, wanted, self._clock()))
+        await self._claimed(sight, wanted, self._lookout.scaling(fleet, offer).write(sight.resource, sight.workload, wanted, self._clock()))
         if sight.contested:
             self._contested_unix[fleet, offer.name] = self._clock()
             log.warning("somebody else scales this too", fleet=fleet, offer=offer.name, object=str(sight.target), who=sight.contested)
@@ -221,90 +209,6 @@ class KubernetesActuator:
         if self._clock() - self._contested_unix.get((fleet, offer.name), float("-inf")) < pause:
             return Skipped(f"{who}; it is written over every {pause:g} s at most")
         return None
-
-    async def _sight(self, fleet: str, offer: Offer) -> Sight:
-        target, scaling = target_of(offer), self._scaling(fleet, offer)
-        resource = await self._cluster.server.resource(target.api_version, target.kind)
-        if not resource.has_scale:
-            raise NotFound(f"{target.api_version} {target.kind} has no scale subresource", 404)
-        workload = await self._workload(resource, target)
-        asked = await scaling.replicas(resource, workload)
-        nodes = await self._cluster.nodes()
-        pods: tuple[Pod, ...] = ()
-        claim = await self._claim(offer, target, workload, asked, scaling)
-        if scaling.selector is None:
-            counted = census_of_status(asked, workload.ready_replicas or 0)
-        else:
-            pods = await self._pods(target, scaling)
-            names = frozenset(node.name for node in nodes.all()) if nodes is not None else None
-            counted = census(asked, pods, names)
-        await self._listen(fleet, offer, resource, target)
-        written = await scaling.written()
-        if contest(workload, asked, written):
-            # Another process of ours may have written it while it held the lease.
-            written = await scaling.written(again=True)
-        contested, ours = contest(workload, asked, written), written.after if written is not None else None
-        pool = await self._pool(target, demand_of(offer, target, workload))
-        return Sight(target, resource, workload, asked, pods, counted, contested, ours, pool, claim)
-
-    async def _claim(self, offer: Offer, target: Target, workload: Workload, asked: int, scaling: Scaling) -> Claim | None:
-        """Say to all who share nodes or budgets what is asked for here; None where the kind does not tell its pods."""
-        if scaling.selector is None:
-            return None
-        key = pods_key(target, scaling.selector, await self._cluster.pods(target.namespace))
-        demand = demand_of(offer, target, workload)
-        claim = Claim(workload.uid, target.namespace, workload.generation, asked, key, scaling.selector, demand)
-        self._cluster.claims.put(claim)
-        return claim
-
-    async def _listen(self, fleet: str, offer: Offer, resource: Resource, target: Target) -> None:
-        wake = self._wakes.get((fleet, offer.name))
-        if wake is None:
-            return
-        workloads, pods = await self._cluster.workloads(resource, target.namespace), await self._cluster.pods(target.namespace)
-        workloads.listen(f"{target.namespace}/{target.name}", wake)
-        pods.listen(pods_key(target, self._scaling(fleet, offer).selector, pods), wake)
-        self._heard |= {workloads, pods}
-        nodes = await self._cluster.nodes()
-        if nodes is not None:
-            nodes.listen(ALL, wake)
-            self._heard.add(nodes)
-
-    async def _workload(self, resource: Resource, target: Target) -> Workload:
-        mirror = await self._cluster.workloads(resource, target.namespace)
-        found = next(iter(mirror.find(f"{target.namespace}/{target.name}")), None)
-        if found is None:
-            raise NotFound(f"there is no {target}", 404)
-        return found
-
-    async def _pods(self, target: Target, scaling: Scaling) -> tuple[Pod, ...]:
-        selector, pods = scaling.selector, await self._cluster.pods(target.namespace)
-        if selector is None:
-            return ()
-        return tuple(pod for pod in pods.find(pods_key(target, scaling.selector, pods)) if selector.matches(pod.labels))
-
-    async def _pool(self, target: Target, demand: Demand) -> Inventory | None:
-        """Return what the offer's nodes hold; None where its pool grows, or where nodes or other namespaces' pods cannot be seen."""
-        nodes = await self._cluster.nodes() if target.is_fixed_pool else None
-        if nodes is None or not demand.gpus_per_pod or not self._cluster.sees_all_pods():
-            return None
-        return self._cluster.pool(nodes, await self._cluster.pods(target.namespace), demand)
-
-    async def _held(self, sight: Sight) -> dict[str, int]:
-        mirror = await self._cluster.pods(sight.target.namespace)
-        nodes = {pod.node for pod in sight.pods if pod.node}
-        return {node: sum(pod.gpus for pod in mirror.find(f"node/{node}") if pod.state is not PodState.FINISHED) for node in nodes}
-
-    async def _read_again(self, fleet: str, offer: Offer) -> None:
-        """Read the object itself, as the watch may lag behind."""
-        target = target_of(offer)
-        resource = await self._cluster.server.resource(target.api_version, target.kind)
-        raw = await self._cluster.server.get(resource, target.namespace, target.name)
-        (await self._cluster.workloads(resource, target.namespace)).keep(raw)
-        self._scaling(fleet, offer).forget()
-
-    def _scaling(self, fleet: str, offer: Offer) -> Scaling:
-        return self._scalings.setdefault((fleet, offer.name), Scaling(self._cluster.server, self._store, fleet, offer.name))
 
 
 def in_lots(asked: int, target: int, lot: int) -> int:

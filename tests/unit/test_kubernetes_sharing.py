@@ -34,8 +34,8 @@ async def test_who_has_let_go_is_woken_no_more() -> None:
     for name in ("first", "second"):
         actuator = shared_actuator({"context": "c"}, MemoryIntentStore())
         actuator.on_change(name, OFFER, lambda name=name: woken.append(name))  # type: ignore[misc]
-        mirror.listen("s", actuator._wakes[name, OFFER.name])
-        actuator._heard.add(mirror)
+        mirror.listen("s", actuator._lookout._wakes[name, OFFER.name])
+        actuator._lookout._heard.add(mirror)
         actuators.append(actuator)
     await actuators[0].close()
     mirror.keep({"metadata": {"uid": "u", "name": "p", "namespace": "s", "creationTimestamp": "2026-11-22T10:00:00Z"}})
