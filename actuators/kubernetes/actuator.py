@@ -13,8 +13,8 @@ It decides no number; where it does less than it was told it says why. `lookout`
 """
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -26,8 +26,8 @@ from actuators.kubernetes.errors import Conflict, Forbidden, Refused, SignedOut
 from actuators.kubernetes.in_flight import with_in_flight
 from actuators.kubernetes.lookout import Lookout
 from actuators.kubernetes.notices import Notices
-from actuators.kubernetes.pods import Pod, PodState
-from actuators.kubernetes.shrink import dropped, goes_by_ordinal, leaving
+from actuators.kubernetes.pods import PodState
+from actuators.kubernetes.shrink import dropped, goes_by_ordinal, leaving, serving_lost
 from actuators.kubernetes.sight import Sight
 from actuators.kubernetes.status import pool_status
 from controlplane.contracts.errors import SupplierError
@@ -41,6 +41,14 @@ DENIED_SECONDS = 120.0
 CONTEST_SECONDS = {"warn": 30.0, "takeOver": 5.0}
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The fewest replicas that may be asked for now, and why."""
+
+    replicas: int
+    reason: str
 
 
 class KubernetesActuator:
@@ -140,17 +148,26 @@ class KubernetesActuator:
             await self._drain.call_off(sight.pods, sight.target)
 
     async def _shrink(self, fleet: str, offer: Offer, sight: Sight, wanted: int) -> Result:
-        lot, reason = offer.replicas_per_lot, sight.written_over
-        idle = max(sight.asked - sight.counted.ready, 0)
-        ready = [pod for pod in sight.pods if pod.state is PodState.READY]
-        most, budget = await self._allowed(sight, ready)
-        if most is not None and sight.asked - wanted > idle + most:
-            kept = in_lots(sight.asked, sight.asked - idle - most, lot) - wanted
-            short = f"{kept} kept for now: PodDisruptionBudget {budget} lets {most} go"
-            wanted, reason = wanted + kept, "; ".join(filter(None, (reason, short)))
-            if wanted >= sight.asked:
+        reason, limit = sight.written_over, await self._limit(sight, wanted, offer.replicas_per_lot)
+        if limit is not None and limit.replicas > wanted:
+            if limit.replicas >= sight.asked:
                 await self._stay(sight, sight.asked)
-                return Skipped(short)
+                return Skipped(limit.reason)
+            wanted, reason = limit.replicas, "; ".join(filter(None, (reason, limit.reason)))
+        waits = await self._drained(sight, wanted)
+        if waits:
+            return Skipped(waits)
+        if limit is None:
+            return await self._write(fleet, offer, sight, wanted, reason)
+        async with self._cluster.claims.letting_go(sight.target.namespace):
+            # Since it was asked, another workload under the same budget may have let its replicas go, or one of ours may have come up.
+            limit = await self._limit(sight, wanted, offer.replicas_per_lot)
+            if limit is not None and limit.replicas > wanted:
+                return Skipped(limit.reason)
+            return await self._write(fleet, offer, sight, wanted, reason)
+
+    async def _drained(self, sight: Sight, wanted: int) -> str:
+        """Choose the replicas that go and begin to drain them; return what is waited for, "" once they may go."""
         pods = self._drain.recalled(await with_in_flight(sight.pods, sight.target.metrics_port))
         if goes_by_ordinal(pods):
             going = dropped(pods, sight.workload.first_ordinal + wanted)
@@ -158,26 +175,24 @@ class KubernetesActuator:
             # What has no pod yet goes without one.
             count = max(sum(pod.is_counted for pod in pods) - wanted, 0)
             going = leaving(pods, count, await self._lookout.gpus_held(sight))
-        waits = await self._drain.begin(going, pods, sight.target)
-        if waits:
-            return Skipped(waits)
-        if most is None:
-            return await self._write(fleet, offer, sight, wanted, reason)
-        async with self._cluster.claims.letting_go(sight.target.namespace):
-            # Another workload under the same budget may have let its replicas go since it was asked.
-            most, budget = await self._allowed(sight, ready)
-            if most is not None and sight.asked - wanted > idle + most:
-                return Skipped(f"PodDisruptionBudget {budget} lets {most} go by now")
-            return await self._write(fleet, offer, sight, wanted, reason)
+        return await self._drain.begin(going, pods, sight.target)
 
-    async def _allowed(self, sight: Sight, ready: Sequence[Pod]) -> tuple[int | None, str]:
-        """Return how many of the ready disruption budgets let go beside those that are told to go already, and which budget says so."""
+    async def _limit(self, sight: Sight, wanted: int, lot: int) -> Limit | None:
+        """Return the lowest number from `wanted` up that disruption budgets allow now, None where there is none over the offer's pods."""
         namespace = sight.target.namespace
         budgets = await self._cluster.budgets(namespace)
-        if budgets is None:
-            return None, ""
-        known = (await self._cluster.pods(namespace)).find(namespace)
-        return allowed(budgets.find(namespace), ready, known, self._cluster.numbers(namespace))
+        if budgets is None or sight.claim is None:
+            return None
+        known = tuple((await self._cluster.pods(namespace)).find(namespace))
+        pods = [pod for pod in known if sight.claim.selector.matches(pod.labels)]
+        ready = [pod for pod in pods if pod.state is PodState.READY]
+        most, name = allowed(budgets.find(namespace), ready, known, self._cluster.numbers(namespace))
+        if most is None:
+            return None
+        first = sight.workload.first_ordinal
+        numbers = (number for number in range(wanted, sight.asked, lot) if serving_lost(pods, sight.asked, number, first) <= most)
+        number = next(numbers, sight.asked)
+        return Limit(number, f"{number - wanted} kept for now: PodDisruptionBudget {name} lets {most} go")
 
     async def _write(self, fleet: str, offer: Offer, sight: Sight, wanted: int, reason: str) -> Applied:
         self._denied.pop((fleet, offer.name), None)

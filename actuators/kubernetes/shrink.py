@@ -64,6 +64,18 @@ def dropped(pods: Sequence[Pod], first_gone: int) -> Leaving:
     return Leaving(tuple(pod for ordinal, pod in sorted(numbered, key=lambda each: -each[0]) if ordinal >= first_gone), {})
 
 
+def serving_lost(pods: Sequence[Pod], asked: int, wanted: int, first_ordinal: int) -> int:
+    """Return how many ready replicas go when `wanted` are asked for in place of `asked`, beside those that are told to go already.
+
+    Of 4 with one that is not ready, a ReplicaSet lets that one go first, and loses none of 3 that serve; a StatefulSet drops its last,
+    whichever it is that is not ready.
+    """
+    if not goes_by_ordinal(pods):
+        return max(min(sum(pod.state is PodState.READY for pod in pods), asked) - wanted, 0)
+    going, told = (dropped(pods, first_ordinal + number).pods for number in (wanted, asked))
+    return sum(pod.state is PodState.READY for pod in going) - sum(pod.state is PodState.READY for pod in told)
+
+
 def goes_by_ordinal(pods: Sequence[Pod]) -> bool:
     """Return whether these replicas' controller drops the highest ordinal: it is no ReplicaSet, and all of them have one."""
     return bool(pods) and all(pod.owner_kind != "ReplicaSet" and ordinal_of(pod) is not None for pod in pods)

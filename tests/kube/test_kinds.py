@@ -95,6 +95,41 @@ async def test_of_a_stateful_set_the_highest_ordinal_is_waited_for(scene: Scene)
     scene.plane.call("DELETE", f"{path}/st")
 
 
+async def test_of_a_stateful_set_the_budget_is_asked_for_the_replicas_that_would_go_not_for_the_idle_ones(scene: Scene) -> None:
+    offer = of_kind(scene, "StatefulSet", "st")
+    path = f"/apis/apps/v1/namespaces/{scene.namespace}/statefulsets"
+    scene.plane.call("POST", path, stateful_set(scene.namespace, "st"))
+    await scene.subject.apply(FLEET, offer, 4)
+    scene.kubelets.lead_seconds = 0.0
+
+    async def ready() -> int:
+        scene.kubelets.step()
+        return (await scene.subject.observe(FLEET, offer)).ready
+
+    assert await eventually(ready, lambda count: count == 4) == 4
+    unready = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+    pod = f"/api/v1/namespaces/{scene.namespace}/pods/st-0/status"
+    scene.plane.call("PATCH", pod, unready, "application/strategic-merge-patch+json")
+    budgets = f"/apis/policy/v1beta1/namespaces/{scene.namespace}/poddisruptionbudgets"
+    selector = {"matchLabels": {"app": "st"}}
+    scene.plane.call("POST", budgets, {"metadata": {"name": "keep-three"}, "spec": {"minAvailable": 3, "selector": selector}})
+
+    async def shrunk() -> object:
+        return await scene.subject.apply(FLEET, offer, 3)
+
+    async def known() -> tuple[int, int | None]:
+        mirror = await scene.cluster.budgets(scene.namespace)
+        found = list(mirror.find(scene.namespace)) if mirror is not None else []
+        ready = (await scene.subject.observe(FLEET, offer)).ready
+        return ready, found[0].healthy if found else None
+
+    assert await eventually(known, lambda seen: seen == (3, 3)) == (3, 3)
+    assert await shrunk() == Skipped("1 kept for now: PodDisruptionBudget keep-three lets 0 go"), "it is st-3 that would go, and it serves"
+    scene.kubelets.step()
+    assert await eventually(shrunk, lambda result: isinstance(result, Applied)) == Applied(-1)
+    scene.plane.call("DELETE", f"{path}/st")
+
+
 async def test_what_another_object_controls_is_left_to_it(scene: Scene) -> None:
     await scene.ready(1)
     sets = scene.plane.call("GET", f"/apis/apps/v1/namespaces/{scene.namespace}/replicasets")["items"]

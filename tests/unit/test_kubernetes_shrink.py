@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from actuators.kubernetes.actuator import in_lots
 from actuators.kubernetes.options import target_of
 from actuators.kubernetes.pods import Pod, PodState
-from actuators.kubernetes.shrink import CHEAPEST, GROUP_INDEX, Leaving, dropped, goes_by_ordinal, is_ours, leaving
+from actuators.kubernetes.shrink import CHEAPEST, GROUP_INDEX, Leaving, dropped, goes_by_ordinal, is_ours, leaving, serving_lost
 from actuators.kubernetes.status import census, census_of_status, pool_status
 from controlplane.contracts.fleet import Offer, Tier
 
@@ -74,6 +74,25 @@ def test_a_stateful_set_drops_the_highest_ordinal_however_busy_it_is() -> None:
 def test_a_leader_worker_set_drops_its_highest_group() -> None:
     groups = [pod(f"big-{group}", labels={GROUP_INDEX: str(group)}, owner_kind="StatefulSet") for group in range(3)]
     assert [each.name for each in dropped(groups, 2).pods] == ["big-2"]
+
+
+@pytest.mark.parametrize(
+    ("owner_kind", "states", "asked", "wanted", "lost"),
+    [
+        ("ReplicaSet", "-+++", 4, 3, 0),
+        ("ReplicaSet", "-+++", 4, 2, 1),
+        ("ReplicaSet", "++++", 3, 2, 1),
+        ("ReplicaSet", "+++", 5, 3, 0),
+        ("StatefulSet", "-+++", 4, 3, 1),
+        ("StatefulSet", "+++-", 4, 3, 0),
+        ("StatefulSet", "+++-", 4, 2, 1),
+        ("StatefulSet", "++++", 3, 2, 1),
+    ],
+)
+def test_what_serves_is_lost_where_its_controller_lets_it_go(owner_kind: str, states: str, asked: int, wanted: int, lost: int) -> None:
+    by = {"-": PodState.STARTING, "+": PodState.READY}
+    pods = [pod(f"r-{number}", by[state], owner_kind=owner_kind) for number, state in enumerate(states)]
+    assert serving_lost(pods, asked, wanted, 0) == lost, "those beyond what is asked for are told to go already"
 
 
 def test_what_has_no_ordinal_goes_by_cost_and_only_a_replica_set_is_told_so() -> None:
