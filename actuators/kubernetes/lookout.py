@@ -96,7 +96,7 @@ class Lookout:
         self._cluster.claims.put(claim)
         pods = tuple(pod for pod in mirror.find(key) if selector.matches(pod.labels))
         names = frozenset(node.name for node in nodes.all()) if nodes is not None else None
-        return pods, claim, census(asked, pods, names)
+        return pods, claim, census(asked, pods, names, workload.refusal)
 
     async def _listen(self, fleet: str, offer: Offer, resource: Resource, target: Target) -> None:
         wake = self._wakes.get((fleet, offer.name))

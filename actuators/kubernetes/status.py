@@ -40,8 +40,11 @@ class Census:
         return self.unschedulable + self.failed
 
 
-def census(asked: int, pods: Sequence[Pod], nodes: frozenset[str] | None = None) -> Census:
-    """Count. `nodes` are the names of all nodes, None where they cannot be seen: a pod on a node that is gone has failed."""
+def census(asked: int, pods: Sequence[Pod], nodes: frozenset[str] | None = None, refusal: str = "") -> Census:
+    """Count. `nodes` are the names of all nodes, None where they cannot be seen: a pod on a node that is gone has failed.
+
+    So have those that are asked for and that `refusal` keeps from being created.
+    """
     counts: Counter[PodState] = Counter()
     reasons: Counter[str] = Counter()
     since: dict[str, float] = {}
@@ -57,6 +60,10 @@ def census(asked: int, pods: Sequence[Pod], nodes: frozenset[str] | None = None)
             if state is PodState.STARTING and not served:
                 since[said] = min(since.get(said, math.inf), _begun(pod))
     ready = counts[PodState.READY]
+    absent = max(asked - sum(pod.is_counted for pod in pods), 0) if refusal else 0
+    if absent:
+        counts[PodState.FAILED] += absent
+        reasons[f"not created: {refusal}"] += absent
     if len({pod.owner for pod in pods if pod.is_counted}) > 1:
         # Two generations of pods are a rollout. Its surge goes by itself, and counted as held it would be asked for and stay.
         ready = min(ready, asked)

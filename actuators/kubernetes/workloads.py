@@ -39,6 +39,7 @@ class Workload:
 
     `gpus` are those of one replica's pod, None where the kind keeps its template elsewhere; `node_labels` is the template's selector.
     `ready_replicas` is the status's word, None without one; `first_ordinal` is where a StatefulSet begins to count.
+    `refusal` is why its controller may not create pods (a quota, an admission rule), "" while it may.
     `replicas` and `selector` are the spec's, None where a kind keeps them elsewhere: the scale subresource has the word on our own.
     """
 
@@ -54,6 +55,7 @@ class Workload:
     tolerations: tuple[Mapping[str, Any], ...] = ()
     ready_replicas: int | None = None
     first_ordinal: int = 0
+    refusal: str = ""
     replicas: int | None = None
     selector: Selector | None = None
 
@@ -99,9 +101,15 @@ def parse_workload(raw: Mapping[str, Any]) -> Workload:
         tolerations=tuple(pod.get("tolerations") or ()),
         ready_replicas=int(ready) if ready is not None else None,
         first_ordinal=int((spec.get("ordinals") or {}).get("start") or 0),
+        refusal=_refusal(status),
         replicas=replicas if isinstance(replicas, int) else None,
         selector=selector_of(labels) if isinstance(labels, Mapping) and labels.keys() & {"matchLabels", "matchExpressions"} else None,
     )
+
+
+def _refusal(status: Mapping[str, Any]) -> str:
+    failure: Mapping[str, Any] = next((each for each in status.get("conditions") or () if each.get("type") == "ReplicaFailure"), {})
+    return str(failure.get("message") or failure.get("reason") or "unknown") if failure.get("status") == "True" else ""
 
 
 def replica_owners(entries: Sequence[Mapping[str, Any]]) -> tuple[Owner, ...]:

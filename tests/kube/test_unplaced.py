@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from actuators.api import Skipped
 from controlplane.clocks import SystemClock
 from controlplane.contracts.events import Decision, Event, PoolStatus, Tick
 from controlplane.contracts.fleet import Mode, Tier
@@ -70,3 +71,18 @@ async def test_what_a_lost_node_leaves_without_a_place_is_rented_at_the_very_nex
     assert decision.targets["burst"] >= 1
     capacity = {offer.name: offer.capacity_per_second for offer in planner.fleet.offers}
     assert decision.targets["burst"] * capacity["burst"] >= DEMAND, "all of it, as nothing of the floor serves"
+
+
+async def test_what_may_not_be_created_at_all_is_no_supply_on_its_way(scene: Scene) -> None:
+    await scene.ready(1)
+    limits = f"/api/v1/namespaces/{scene.namespace}/limitranges"
+    none = {"metadata": {"name": "none"}, "spec": {"limits": [{"type": "Container", "max": {"nvidia.com/gpu": "0"}}]}}
+    scene.plane.call("POST", limits, none)
+    await scene.subject.apply(FLEET, scene.offer, 4)
+    status = await scene.observed(lambda status: "not created" in status.message)
+    assert (status.ready, status.pending, status.unavailable) == (1, 0, True)
+    assert "3 not created: pods " in status.message
+    assert "maximum nvidia.com/gpu usage per Container is 0" in status.message
+    kept = await scene.subject.apply(FLEET, scene.offer, 1)
+    assert isinstance(kept, Skipped), "as what cannot be placed, they stay asked for"
+    scene.plane.call("DELETE", f"{limits}/none")

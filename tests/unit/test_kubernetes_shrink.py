@@ -146,6 +146,13 @@ def test_a_replica_on_a_node_that_is_gone_is_no_supply() -> None:
     assert counted.reasons == ("1 failed: node gone is gone",)
 
 
+def test_what_its_controller_may_not_create_is_no_supply() -> None:
+    counted = census(4, [pod("a"), pod("b", PodState.STARTING)], None, "exceeded quota")
+    assert (counted.ready, counted.pending, counted.failed, counted.stuck) == (1, 1, 2, 2)
+    assert "2 not created: exceeded quota" in counted.reasons
+    assert census(1, [pod("a")], None, "exceeded quota").failed == 0, "nothing is missing"
+
+
 def test_while_it_shrinks_what_is_not_gone_yet_is_still_ready() -> None:
     counted = census(1, [pod("a"), pod("b"), pod("c")])
     assert (counted.ready, counted.pending) == (3, 0)
