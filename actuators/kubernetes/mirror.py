@@ -80,6 +80,8 @@ class Mirror[T: Kept]:
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._blind_seconds = blind_seconds
         self._error: SupplierError | None = None
+        # The uids of those that could not be read when they were last told of.
+        self._unreadable: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -169,12 +171,14 @@ class Mirror[T: Kept]:
     async def _list(self) -> None:
         found: dict[str, T] = {}
         more = ""
+        self._unreadable.clear()
         while True:
             query = {"limit": PAGE, **({"continue": more} if more else {})}
             page = await self._server.get(self._resource, self._namespace, **query)
             for raw in page.get("items") or ():
-                kept = self._parse(raw)
-                found[kept.uid] = kept
+                kept = self._read(raw)
+                if kept is not None:
+                    found[kept.uid] = kept
             more = page["metadata"].get("continue") or ""
             if not more:
                 break
@@ -194,14 +198,36 @@ class Mirror[T: Kept]:
                     continue
                 self._pause_seconds, raw = FIRST_PAUSE_SECONDS, event["object"]
                 if event["type"] == "DELETED":
+                    self._unreadable.discard(raw["metadata"]["uid"])
                     self._drop(raw["metadata"]["uid"])
                 elif event["type"] != "BOOKMARK":
-                    self._put(self._parse(raw))
+                    self._take(raw)
                 self._version = raw["metadata"]["resourceVersion"]
 
     async def _events(self, seconds: int) -> AsyncGenerator[Json]:
         async for event in self._server.watch(self._resource, self._namespace, self._version, seconds):
             yield event
+
+    def _take(self, raw: Json) -> None:
+        """Take an event's object over. One that cannot be read, and could be when it was last told of, is worth a new list."""
+        uid = raw["metadata"]["uid"]
+        if uid not in self._unreadable:
+            self._put(self._parse(raw))
+        elif (kept := self._read(raw)) is not None:
+            self._unreadable.discard(uid)
+            self._put(kept)
+
+    def _read(self, raw: Json) -> T | None:
+        """Return what is kept of an object; None for one that cannot be read: what is odd in one namespace must not blind all others."""
+        try:
+            return self._parse(raw)
+        except Exception as error:
+            meta = raw["metadata"]
+            if meta["uid"] not in self._unreadable:
+                name = f"{meta.get('namespace', '')}/{meta.get('name', '')}"
+                log.error("an object is left out", resource=self._resource.name, name=name, reason=f"{type(error).__name__}: {error}")
+            self._unreadable.add(meta["uid"])
+            return None
 
     def _put(self, kept: T) -> None:
         old = self._objects.get(kept.uid)

@@ -138,6 +138,21 @@ async def test_an_object_that_cannot_be_read_does_not_end_the_watch() -> None:
         assert watched.sizes() == {"a": 4}
 
 
+def unreadable(version: int) -> Json:
+    return {**thing("odd", version), "size": None, "keys": None}
+
+
+async def test_one_object_that_cannot_be_read_hides_no_other() -> None:
+    events = [event("MODIFIED", unreadable(6)), event("ADDED", thing("b", 7)), event("MODIFIED", thing("odd", 8))]
+    watches = [events, [event("MODIFIED", unreadable(9)), event("DELETED", unreadable(10)), event("ADDED", thing("c", 11))]]
+    lists = (page(5, thing("a", 3), unreadable(4)), page(9, thing("a", 3), thing("b", 7), unreadable(9)))
+    async with Watched(*lists, watches=watches) as watched:
+        await watched.mirror.ready()
+        assert (await watched.asked(2))[:2] == ["list", "watch 5"]
+        assert await watched.asked(5) == ["list", "watch 5", "watch 8", "list", "watch 9"], "listed when it is first met, and not each time"
+        assert watched.sizes() == {"a": 1, "b": 1}, "what it was before is not told of any more"
+
+
 async def test_only_those_are_woken_whose_key_it_is() -> None:
     woken: list[str] = []
 
