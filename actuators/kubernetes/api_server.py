@@ -33,6 +33,7 @@ PATIENCE_SECONDS = 8.0
 FIRST_PAUSE_SECONDS = 0.2
 # A server that has not been heard of for longer may hang, and do what it is asked when it wakes up, however much later that is.
 HEARD_SECONDS = 1.0
+QUESTIONS_AT_ONCE = 100
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 # The first event of a watch that the server took; the others are the server's own.
@@ -102,7 +103,10 @@ class ApiServer:
         self._context, self._kubeconfig, self._patience_seconds = context, kubeconfig, patience_seconds
         self._timeout_seconds, self._silent_seconds = timeout_seconds, silent_seconds
         self._signed: _SignedIn | None = None
-        self._signing_in, self._discovering = asyncio.Lock(), asyncio.Lock()
+        self._signing_in = asyncio.Lock()
+        self._questions = asyncio.Semaphore(QUESTIONS_AT_ONCE)
+        # By API version and kind: a group that does not answer must keep nobody from the others.
+        self._discovering: dict[tuple[str, str], asyncio.Lock] = {}
         self._resources: dict[tuple[str, str], Resource] = {}
         self._version: tuple[int, int] | None = None
         self._not_before = 0.0
@@ -128,10 +132,12 @@ class ApiServer:
 
     async def resource(self, api_version: str, kind: str) -> Resource:
         """Return what discovery says about a kind; NotFound where the cluster does not have it. What is found is remembered."""
-        async with self._discovering:
-            if (api_version, kind) not in self._resources:
-                self._resources[api_version, kind] = await self._discovered(api_version, kind)
-            return self._resources[api_version, kind]
+        key = (api_version, kind)
+        if key not in self._resources:
+            async with self._discovering.setdefault(key, asyncio.Lock()):
+                if key not in self._resources:
+                    self._resources[key] = await self._discovered(api_version, kind)
+        return self._resources[key]
 
     async def _discovered(self, api_version: str, kind: str) -> Resource:
         path = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
@@ -145,12 +151,11 @@ class ApiServer:
 
     async def version(self) -> tuple[int, int]:
         """Return the server's version, such as (1, 31); (0, 0) where it does not say."""
-        async with self._discovering:
-            if self._version is None:
-                said = await self._patient(Request("get", "version"), "GET", "/version")
-                found = re.match(r"v?(\d+)\.(\d+)", str(said.get("gitVersion") or ""))
-                self._version = (int(found[1]), int(found[2])) if found else (0, 0)
-            return self._version
+        if self._version is None:
+            said = await self._patient(Request("get", "version"), "GET", "/version")
+            found = re.match(r"v?(\d+)\.(\d+)", str(said.get("gitVersion") or ""))
+            self._version = (int(found[1]), int(found[2])) if found else (0, 0)
+        return self._version
 
     async def watch(self, resource: Resource, namespace: str, since: str, seconds: int) -> AsyncIterator[Json]:
         """Yield `OPENED`, and watch events from a resource version on, until the server ends it or falls silent; Gone where it is too old.
@@ -219,7 +224,8 @@ class ApiServer:
     async def _once(self, request: Request, method: str, url: str, body: Json | None, content: str) -> Json:
         self.calls[request.verb, request.resource] += 1
         try:
-            async with self._answering(method, url, body, content, aiohttp.ClientTimeout(total=self._timeout_seconds)) as answer:
+            asking = self._answering(method, url, body, content, aiohttp.ClientTimeout(total=self._timeout_seconds))
+            async with asyncio.timeout(self._timeout_seconds), self._questions, asking as answer:
                 text = await answer.read()
                 if answer.status >= 300:
                     raise error_of(request, answer.status, text, answer.headers.get("Retry-After"))
@@ -264,6 +270,8 @@ class ApiServer:
                     which = f"context {self._context}" if self._context else "the current context, nor a pod's own cluster"
                     raise SupplierUnavailable(f"no way to sign in to Kubernetes with {which}: {error}") from error
                 settings.retries = None
+                # A watch keeps its connection, and there may be one for each namespace: it is questions that are limited.
+                settings.connection_pool_maxsize = 0
                 self._signed = _SignedIn(client.ApiClient(settings))
             return self._signed
 

@@ -1,4 +1,4 @@
-"""Credentials that run out while requests are under way: those end as they would have, and the next one signs in anew."""
+"""One connection that many use: credentials that run out under way, and what is slow for one that must not be so for the others."""
 
 import asyncio
 import json
@@ -22,6 +22,8 @@ class Door:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if self.is_strict and request.headers.get("Authorization") != "Bearer good":
             return web.json_response({"message": "Unauthorized"}, status=401)
+        if request.path == "/apis/apps/v1":
+            return web.json_response({"resources": [{"name": "deployments", "kind": "Deployment", "namespaced": True}]})
         if "watch" in request.query:
             response = web.StreamResponse()
             await response.prepare(request)
@@ -79,6 +81,37 @@ async def test_a_refused_sign_in_breaks_nothing_that_is_under_way(door: tuple[Do
         assert [event async for event in events] == []
     finally:
         server.go.set()
+        await api.close()
+
+
+async def test_a_group_whose_discovery_hangs_keeps_nobody_from_the_others(door: tuple[Door, str], tmp_path: Path) -> None:
+    server, url = door
+    api = ApiServer(kubeconfig=signed_with(tmp_path / "config", url, "good"))
+    hanging = asyncio.ensure_future(api.resource("slow.example.dev/v1", "Server"))
+    try:
+        await server.arrived.wait()
+        async with asyncio.timeout(2.0):
+            found = [await api.resource("apps/v1", "Deployment") for _ in range(2)]
+        assert {each.plural for each in found} == {"deployments"}
+        assert api.calls["discover", "apps/v1"] == 1, "what is known is not asked for again"
+    finally:
+        hanging.cancel()
+        server.go.set()
+        await asyncio.gather(hanging, return_exceptions=True)
+        await api.close()
+
+
+async def test_however_many_watches_there_are_a_question_finds_a_connection(door: tuple[Door, str], tmp_path: Path) -> None:
+    server, url = door
+    api = ApiServer(kubeconfig=signed_with(tmp_path / "config", url, "good"), patience_seconds=0.0, timeout_seconds=2.0)
+    watches = [api.watch(PODS, f"namespace-{number}", "5", 60) for number in range(120)]
+    try:
+        assert {(await anext(watch))["type"] for watch in watches} == {OPENED}, "a cluster that is seen by namespace only has many"
+        assert await api.get(PODS, "s") == {"items": []}
+    finally:
+        server.go.set()
+        for watch in watches:
+            await watch.aclose()
         await api.close()
 
 
