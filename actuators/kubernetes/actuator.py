@@ -113,6 +113,7 @@ class KubernetesActuator:
 
     async def _apply(self, fleet: str, offer: Offer, target: int) -> Result:
         sight = await self._lookout.see(fleet, offer)
+        await self._lookout.scaling(fleet, offer).settle()
         wanted = in_lots(sight.asked, target, offer.replicas_per_lot)
         if sight.workload.controller:
             return Failed(f"{sight.target} is controlled by {sight.workload.controller}: scale that instead", retryable=False)

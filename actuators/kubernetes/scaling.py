@@ -60,6 +60,12 @@ class Scaling:
             return None
         return Written(last.replicas[0], last.before, last.count, last.state == WRITTEN, last.opened_unix, self._owners)
 
+    async def settle(self) -> None:
+        """Record that a number is there whose write nobody was sure of: from now on the one before it is somebody else's again."""
+        last = self._intent
+        if last is not None and last.state == ASKED and self._uid in last.replicas and self._replicas == last.count:
+            await self._record(replace(last, state=WRITTEN))
+
     async def write(self, resource: Resource, workload: Workload, replicas: int, now_unix: float) -> None:
         """Set the number; Conflict where the object is no longer the one that was read. Recorded before it is asked, and after.
 

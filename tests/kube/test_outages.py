@@ -67,6 +67,19 @@ async def test_a_number_that_was_written_although_the_reply_was_lost_is_our_own(
     assert await scene.subject.apply(FLEET, scene.offer, 7) == Applied(1), "and what another process of ours wrote is ours too"
 
 
+async def test_once_a_number_is_seen_whose_reply_was_lost_the_one_before_it_is_anothers(scene: Scene) -> None:
+    await scene.ready(2)
+    scene.proxy.fail(Fault("PATCH", "/scale", 0, after=True, times=100))
+    assert isinstance(await scene.subject.apply(FLEET, scene.offer, 5), Skipped | Failed)
+    scene.proxy.faults.clear()
+    assert await scene.subject.apply(FLEET, scene.offer, 5) == Skipped("already there")
+    scene.edit(2)
+    await scene.observed(lambda status: status.ready + status.pending == 2)
+    for actuator in (scene.subject, scene.actuator()):
+        assert await actuator.apply(FLEET, scene.offer, 4) == Skipped("yields: kubectl-edit wrote 2")
+    assert scene.asked() == 2
+
+
 async def test_a_broken_watch_goes_on_where_it_broke_off(scene: Scene) -> None:
     await scene.ready(2)
     await scene.ready(1)
