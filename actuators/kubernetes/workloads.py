@@ -126,12 +126,15 @@ def contest(workload: Workload, replicas: int, written: Written | None) -> str:
     """Return who else writes the number of replicas, "" where nobody does.
 
     What somebody wrote before we first did is taken over without a word, as the policy names the workload, unless it is an autoscaler,
-    which would go on writing.
+    which would go on writing. While nobody knows what arrived of ours, two writes may be on their way, and the later one is what we know
+    of: a number that the server says is ours is ours.
     """
     others = [owner for owner in workload.owners if owner.manager != MANAGER]
     if written is None or written.uid != workload.uid:
         return str(next((owner for owner in others if owner.manager in AUTOSCALERS), ""))
     if replicas == written.after or (not written.is_sure and replicas == written.before):
+        return ""
+    if not written.is_sure and any(owner.manager == MANAGER and owner.subresource == "scale" for owner in workload.owners):
         return ""
     since = written.at_unix - CLOCKS_APART_SECONDS
     later = [owner for owner in others if owner not in written.owners and owner.time and unix_of(owner.time) >= since]

@@ -163,6 +163,8 @@ OURS = Written("w1", before=2, after=5, is_sure=True, at_unix=CREATED_UNIX)
         ),
         ([CREATOR, entry("tidegate", AFTER)], 3, OURS, "somebody through the scale subresource"),
         ([CREATOR], 2, Written("w1", 2, 5, is_sure=False), ""),
+        ([CREATOR, entry("tidegate", AFTER, subresource="scale")], 7, Written("w1", 2, 5, is_sure=False), ""),
+        ([CREATOR, entry("tidegate", AFTER, subresource="scale")], 7, OURS, "somebody through the scale subresource"),
         ([CREATOR], 2, OURS, "somebody through the scale subresource"),
         ([CREATOR], 2, Written("another-object-of-that-name", 2, 5, is_sure=True), ""),
     ],
