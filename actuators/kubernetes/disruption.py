@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actuators.kubernetes.pods import Pod, PodState
-from actuators.kubernetes.selectors import Selector, selector_of
+from actuators.kubernetes.selectors import NOTHING, Selector, selector_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,13 @@ class Asked:
 
 
 def parse_budget(raw: Mapping[str, Any]) -> Budget:
-    """Return what is kept of a budget; one whose status is not there yet allows nothing."""
+    """Return what is kept of a budget; one whose status is not there yet, or is from before its last edit, allows nothing."""
     meta, status = raw["metadata"], raw.get("status") or {}
-    selector = selector_of((raw.get("spec") or {}).get("selector"))
+    labels = (raw.get("spec") or {}).get("selector")
+    selector = selector_of(labels) if labels is not None else NOTHING
     healthy = status.get("currentHealthy")
-    left = int(status.get("disruptionsAllowed") or 0)
+    is_current = int(status.get("observedGeneration") or 0) >= int(meta.get("generation") or 0)
+    left = int(status.get("disruptionsAllowed") or 0) if is_current else 0
     return Budget(meta["uid"], meta["namespace"], meta["name"], selector, left, int(healthy) if healthy is not None else None)
 
 

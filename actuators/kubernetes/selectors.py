@@ -50,6 +50,10 @@ class Selector:
         return tuple(f"{term.key}={term.values[0]}" for term in self.terms if term.operator == "In" and len(term.values) == 1)
 
 
+# What an absent LabelSelector selects, where an empty one selects everything.
+NOTHING = Selector((Term("", "In"),))
+
+
 def parse_selector(text: str) -> Selector:
     """Return the selector of a text; ValueError where it is none."""
     terms, at = [], 0
@@ -73,9 +77,8 @@ def _term(found: re.Match[str]) -> Term:
     return Term(found["key"], "Exists")
 
 
-def selector_of(spec: Mapping[str, Any] | None) -> Selector:
-    """Return the selector of a LabelSelector object, as a PodDisruptionBudget has one."""
-    spec = spec or {}
+def selector_of(spec: Mapping[str, Any]) -> Selector:
+    """Return the selector of a LabelSelector object, as a PodDisruptionBudget has one; an empty one matches everything."""
     terms = [Term(key, "In", (value,)) for key, value in sorted((spec.get("matchLabels") or {}).items())]
     terms += [Term(each["key"], each["operator"], tuple(each.get("values") or ())) for each in spec.get("matchExpressions") or ()]
     return Selector(tuple(terms))

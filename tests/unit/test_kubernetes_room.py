@@ -126,6 +126,19 @@ def test_the_tightest_disruption_budget_counts() -> None:
     assert allowed([parse_budget(budget("new", "r1", None))], pods) == (0, "new"), "what is not worked out yet allows nothing"
 
 
+@pytest.mark.parametrize(("observed", "left"), [({"observedGeneration": 2}, 3), ({"observedGeneration": 1}, 0), ({}, 0)])
+def test_a_budget_that_was_edited_allows_nothing_until_its_status_is_of_the_edit(observed: Mapping[str, int], left: int) -> None:
+    meta = {"uid": "b", "namespace": "s", "name": "edited", "generation": 2}
+    raw = {"metadata": meta, "spec": {"selector": {}}, "status": {"disruptionsAllowed": 3, **observed}}
+    assert allowed([parse_budget(raw)], [Pod("u", "s", "p", {}, PodState.READY, "", 0.0)]) == (left, "edited")
+
+
+@pytest.mark.parametrize(("spec", "left"), [({}, None), ({"selector": None}, None), ({"selector": {}}, 0)])
+def test_a_budget_without_a_selector_is_over_no_pod_and_an_empty_one_over_all(spec: Mapping[str, Any], left: int | None) -> None:
+    raw = {"metadata": {"uid": "b", "namespace": "s", "name": "odd"}, "spec": spec, "status": {"disruptionsAllowed": 0}}
+    assert allowed([parse_budget(raw)], [Pod("u", "s", "p", {"app": "r1"}, PodState.READY, "", 0.0)])[0] == left
+
+
 @pytest.mark.parametrize(("ready", "leaving", "left"), [(4, 0, 1), (4, 1, 0), (3, 0, 0), (2, 0, 0), (5, 0, 1)])
 def test_a_budget_whose_status_is_of_a_moment_ago_is_not_used_twice(ready: int, leaving: int, left: int) -> None:
     raw = {
