@@ -5,7 +5,7 @@ It must not know what an object means: `parse` makes of it what is kept. `cluste
 
       ┌───────────┐ all pages  ┌──────────┐ events, bookmarks: remember the resource version
   ───▶│  listing  │───────────▶│ watching │──┐
-      └───────────┘            └──────────┘◀─┘ ended or broke: go on from there, after a pause if it broke
+      └───────────┘            └──────────┘◀─┘ ended or broke: go on from there, after a pause if it broke or was short
             ▲  too old (410), pages expired  │
             └────────────────────────────────┘
 """
@@ -27,6 +27,8 @@ from controlplane.contracts.errors import SupplierError, SupplierUnavailable
 PAGE = "500"
 WATCH_SECONDS = 240
 FIRST_PAUSE_SECONDS = 0.2
+# One that ends sooner, though it was opened well, was ended by something between us and the server, which would do it again at once.
+SHORTEST_WATCH_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 5.0
 # A watch that is broken for less is not worth a word: nothing is done on what it said without asking the server first.
 BLIND_SECONDS = 5.0
@@ -150,8 +152,12 @@ class Mirror[T: Kept]:
                 if not self._version:
                     await self._list()
                     self._seeing()
+                began = time.monotonic()
                 await self._follow()
-                self._pause_seconds = FIRST_PAUSE_SECONDS
+                if time.monotonic() - began < SHORTEST_WATCH_SECONDS:
+                    await self._pause()
+                else:
+                    self._pause_seconds = FIRST_PAUSE_SECONDS
             except Gone:
                 self._version = ""
                 await self._pause()

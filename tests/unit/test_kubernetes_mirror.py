@@ -138,6 +138,14 @@ async def test_an_object_that_cannot_be_read_does_not_end_the_watch() -> None:
         assert watched.sizes() == {"a": 4}
 
 
+async def test_watches_that_end_at_once_are_not_asked_for_in_a_busy_loop() -> None:
+    silent: list[list[Json | Exception]] = [[] for _ in range(100)]
+    async with Watched(page(5, thing("a", 3)), watches=silent) as watched:
+        await asyncio.sleep(1.0)
+        assert 2 <= len(watched.server.asked) <= 8
+        assert watched.sizes() == {"a": 1}
+
+
 def unreadable(version: int) -> Json:
     return {**thing("odd", version), "size": None, "keys": None}
 
