@@ -37,7 +37,8 @@ class Owner:
 class Workload:
     """What is kept of a scaled object. `owners` are the field managers of its replicas, newest first; `controller` owns the object.
 
-    `gpus` are those of one replica's pod, None where the kind keeps its template elsewhere; `node_labels` is the template's selector.
+    `gpus` are those of a replica's pod, of that with the most, None where the kind keeps its template elsewhere; `node_labels` is that
+    template's selector.
     `ready_replicas` is the status's word, None without one; `first_ordinal` is where a StatefulSet begins to count.
     `refusal` is why its controller may not create pods (a quota, an admission rule), "" while it may.
     `replicas` and `selector` are the spec's, None where a kind keeps them elsewhere: the scale subresource has the word on our own.
@@ -83,7 +84,8 @@ class Written:
 def parse_workload(raw: Mapping[str, Any]) -> Workload:
     """Return what is kept of a workload as the API server sends it, whatever its kind."""
     meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
-    template = next((found for path in TEMPLATES if (found := _at(spec, path))), None)
+    templates = [found for path in TEMPLATES if (found := _at(spec, path))]
+    template = max(templates, key=lambda each: gpus_of(each.get("spec") or {}), default=None)
     pod = (template or {}).get("spec") or {}
     controller: Mapping[str, Any] = next((each for each in meta.get("ownerReferences") or () if each.get("controller")), {})
     ready = status.get("readyReplicas", status.get("availableReplicas"))

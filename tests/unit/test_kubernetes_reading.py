@@ -181,8 +181,9 @@ def test_owners_come_newest_first() -> None:
 def test_the_template_of_a_leader_worker_set_is_found() -> None:
     limits = {"resources": {"limits": {"nvidia.com/gpu": "8"}}}
     template = {"spec": {"containers": [limits], "nodeSelector": {"pool": "a"}}}
-    found = workload(leaderWorkerTemplate={"workerTemplate": template})
-    assert (found.gpus, found.node_labels) == (8, {"pool": "a"})
+    for leader in ({}, {"leaderTemplate": {"spec": {"containers": [{}], "nodeSelector": {"pool": "cpu"}}}}):
+        found = workload(leaderWorkerTemplate={**leader, "workerTemplate": template})
+        assert (found.gpus, found.node_labels) == (8, {"pool": "a"}), "those that hold the GPUs, though the leader may have none"
     assert workload(size=3).gpus is None
 
 
