@@ -20,6 +20,8 @@ from actuators.kubernetes.shrink import Leaving, is_ours
 from controlplane.contracts.errors import SupplierError
 
 FORGOTTEN_SECONDS = 86_400.0
+# Marks are in whole seconds, rounded up.
+ROUNDING_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -34,17 +36,18 @@ class Drain:
         self._begun: dict[str, float] = {}
 
     def recalled(self, pods: Sequence[Pod]) -> tuple[Pod, ...]:
-        """Return the pods with when they began to drain, also where the mark is not there."""
-        return tuple(
-            replace(pod, draining_since_unix=self._begun[pod.uid]) if pod.draining_since_unix is None and pod.uid in self._begun else pod
-            for pod in pods
-        )
+        """Return the pods with when they began to drain, also where the mark is not there, or is later than what we remember."""
+        found = []
+        for pod in pods:
+            times = [at for at in (self._begun.get(pod.uid), pod.draining_since_unix) if at is not None]
+            found.append(replace(pod, draining_since_unix=min(times, default=None)))
+        return tuple(found)
 
     async def begin(self, going: Leaving, pods: Sequence[Pod], target: Target) -> str:
         """Mark those of the pods that should go, and those alone; return what is waited for, "" once they may go."""
         now = self._clock()
         waits = going.in_flight > 0 and target.drain_grace_seconds > 0.0
-        fresh = {pod.name for pod in going.pods if pod.draining_since_unix is None} if waits else set()
+        fresh = {pod.name for pod in going.pods if pod.draining_since_unix != since(pod, now)} if waits else set()
         notes: dict[str, dict[str, str | None]] = {}
         for name, cost in going.costs.items():
             notes.setdefault(name, {})[DELETION_COST] = None if cost is None else str(cost)
@@ -99,5 +102,6 @@ class Drain:
 
 
 def since(pod: Pod, now_unix: float) -> float:
-    """Return when a pod began to drain, now where it just did."""
-    return pod.draining_since_unix if pod.draining_since_unix is not None else now_unix
+    """Return when a pod began to drain, now where it just did, or where its mark is of a time to come: then the clock went back."""
+    known = pod.draining_since_unix
+    return known if known is not None and known <= now_unix + ROUNDING_SECONDS else now_unix

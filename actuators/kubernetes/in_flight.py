@@ -5,13 +5,12 @@ more than any number, so that it goes last and its drain waits. A page without s
 """
 
 import asyncio
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import httpx
 
-from actuators.kubernetes.pods import Pod, PodState
+from actuators.kubernetes.pods import UNKNOWN, Pod, PodState
 
 # Running and waiting, by engine: vLLM, SGLang, TensorRT-LLM, LMDeploy.
 FIGURES = frozenset(
@@ -26,7 +25,6 @@ FIGURES = frozenset(
         "lmdeploy:num_requests_waiting",
     }
 )
-UNKNOWN = math.inf
 TIMEOUT_SECONDS = 2.0
 # For all pages together, however many there are and however slowly they come.
 POLL_SECONDS = 5.0

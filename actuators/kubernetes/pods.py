@@ -3,6 +3,7 @@
 Pure. Owns what is kept of a pod, small enough to keep all pods of a cluster. `status` counts them, `shrink` chooses among them.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,6 +15,8 @@ GPU = "nvidia.com/gpu"
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 IN_FLIGHT = "tidegate.dev/in-flight-requests"
 DRAINING_SINCE = "tidegate.dev/draining-since"
+# Requests in flight on a replica that may be busy with anything: more than any number.
+UNKNOWN = math.inf
 # Waiting for one of these never ends by itself soon; the kubelet's back-off says the same of others.
 FAILURES = frozenset(
     {"CrashLoopBackOff", "ImagePullBackOff", "ErrImagePull", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError"}
@@ -56,7 +59,6 @@ class Pod:
     owner: str = ""
     owner_kind: str = ""
     address: str = ""
-    grace_seconds: float = 30.0
     in_flight: float = 0.0
     deletion_cost: int | None = field(default=None, compare=False)
     draining_since_unix: float | None = field(default=None, compare=False)
@@ -100,8 +102,7 @@ def parse_pod(raw: Mapping[str, Any]) -> Pod:
         owner=owner.get("name", ""),
         owner_kind=owner.get("kind", ""),
         address=status.get("podIP") or "",
-        grace_seconds=float(spec.get("terminationGracePeriodSeconds") or 30.0),
-        in_flight=_number(notes.get(IN_FLIGHT)) or 0.0,
+        in_flight=_requests(notes.get(IN_FLIGHT)),
         deletion_cost=int(_number(notes[DELETION_COST]) or 0) if DELETION_COST in notes else None,
         draining_since_unix=_number(notes.get(DRAINING_SINCE)),
         node_labels=(spec.get("nodeSelector") or {}) if is_unplaced else {},
@@ -175,11 +176,18 @@ def _running_unix(status: Mapping[str, Any]) -> float | None:
     return max(unix_of(each["startedAt"]) for each in running)
 
 
-def _number(text: object) -> float | None:
+def _number(text: str | None) -> float | None:
     try:
-        return float(str(text)) if text is not None else None
+        value = float(text) if text is not None else math.nan
     except ValueError:
         return None
+    return value if math.isfinite(value) else None
+
+
+def _requests(text: str | None) -> float:
+    """Return the requests in flight of an annotation: none without one, `UNKNOWN` where it says what cannot be."""
+    value = _number(text if text is not None else "0")
+    return value if value is not None and value >= 0.0 else UNKNOWN
 
 
 def unix_of(text: str) -> float:

@@ -112,6 +112,16 @@ async def test_what_a_person_set_stays_and_what_goes_already_is_left_alone() -> 
     assert server.asked == 0
 
 
+async def test_a_grace_is_never_longer_than_it_is_though_the_clock_went_back() -> None:
+    server, now = Annotations(), [NOW]
+    pods = [replace(busy("a", 1.0), draining_since_unix=NOW + 3600.0)]
+    drain = drain_of(server, lambda: now[0])
+    assert (await drain.begin(leaving(pods, 1, {}), pods, TARGET)).endswith("for 60 s at most")
+    assert server.notes == {"a": {DELETION_COST: str(CHEAPEST), DRAINING_SINCE: f"{NOW:.0f}"}}, "it began when it was first seen so"
+    pods, now[0] = seen(pods, server.notes), NOW + 61.0
+    assert await drain.begin(leaving(pods, 1, {}), pods, TARGET) == ""
+
+
 async def test_marks_that_cannot_be_taken_back_now_stop_nothing() -> None:
     server = Annotations()
     server.error = Busy("away")

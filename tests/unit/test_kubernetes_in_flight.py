@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import pytest
 from aiohttp import web
 
-from actuators.kubernetes.in_flight import AT_ONCE, UNKNOWN, in_flight_of, with_in_flight
-from actuators.kubernetes.pods import Pod, PodState
+from actuators.kubernetes.in_flight import AT_ONCE, in_flight_of, with_in_flight
+from actuators.kubernetes.pods import UNKNOWN, Pod, PodState
 from actuators.kubernetes.shrink import leaving
 
 SILENT, BROKEN, BUSY, OTHER = "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"

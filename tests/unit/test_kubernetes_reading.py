@@ -1,5 +1,6 @@
 """What objects of a cluster say, read without a cluster: pods, selectors, who owns a number, errors."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,11 +60,11 @@ def test_where_a_pod_is(pod: Mapping[str, Any], state: PodState, reason: str) ->
 
 def test_what_is_kept_of_a_pod() -> None:
     limits = {"resources": {"limits": {"nvidia.com/gpu": "4"}}}
-    spec = {"containers": [limits, limits], "initContainers": [limits], "terminationGracePeriodSeconds": 120}
+    spec = {"containers": [limits, limits], "initContainers": [limits]}
     owner = [{"kind": "ReplicaSet", "name": "r1-5f4", "controller": True}]
     notes = {"controller.kubernetes.io/pod-deletion-cost": "-10000", "tidegate.dev/in-flight-requests": "2"}
     pod = parse_pod(raw_pod(spec, {"conditions": [ready(True)]}, ownerReferences=owner, annotations=notes))
-    assert (pod.gpus, pod.grace_seconds, pod.owner_kind) == (8, 120.0, "ReplicaSet")
+    assert (pod.gpus, pod.owner_kind) == (8, "ReplicaSet")
     assert (pod.deletion_cost, pod.in_flight) == (-10000, 2.0)
     assert (pod.created_unix, pod.ready_unix) == (CREATED_UNIX, CREATED_UNIX + 240.0)
     assert pod.keys == {"serving", "node/n1", "serving/app=r1"}
@@ -87,9 +88,16 @@ def test_a_pod_was_ready_when_it_was_first() -> None:
     assert remembered(parse_pod(raw_pod()), first) == first
 
 
-@pytest.mark.parametrize("notes", [{"controller.kubernetes.io/pod-deletion-cost": "cheap"}, {"tidegate.dev/in-flight-requests": "some"}])
-def test_an_annotation_that_is_no_number_does_no_harm(notes: Mapping[str, str]) -> None:
-    assert parse_pod(raw_pod(annotations=notes)).in_flight == 0.0
+@pytest.mark.parametrize(("text", "requests"), [("3", 3.0), ("0", 0.0), ("-4", math.inf), ("nan", math.inf), ("some", math.inf)])
+def test_requests_in_flight_that_cannot_be_are_not_taken_for_idleness(text: str, requests: float) -> None:
+    assert parse_pod(raw_pod(annotations={"tidegate.dev/in-flight-requests": text})).in_flight == requests
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "cheap"])
+def test_a_mark_that_is_no_time_is_none(text: str) -> None:
+    notes = {"tidegate.dev/draining-since": text, "controller.kubernetes.io/pod-deletion-cost": text}
+    pod = parse_pod(raw_pod(annotations=notes))
+    assert (pod.draining_since_unix, pod.deletion_cost) == (None, 0)
 
 
 @pytest.mark.parametrize(("text", "number"), [("8", 8.0), (8, 8.0), ("2k", 2000.0), ("1500m", 1.5), ("0", 0.0)])
