@@ -38,14 +38,16 @@ class Lookout:
         return self._scalings.setdefault((fleet, offer.name), Scaling(self._cluster.server, self._store, fleet, offer.name))
 
     def tell(self, fleet: str, offer: Offer, wake: Callable[[], None]) -> None:
-        """Call `wake` when the object, one of its pods or a node changed; the watches are joined at the next look."""
+        """Call `wake`, in place of who was told before, when the object, one of its pods or a node changed; from the next look on."""
+        before = self._wakes.get((fleet, offer.name))
+        if before is not None:
+            self._ignore(before)
         self._wakes[fleet, offer.name] = wake
 
     def close(self) -> None:
         """Wake nobody any more."""
-        for mirror in self._heard:
-            for wake in self._wakes.values():
-                mirror.ignore(wake)
+        for wake in self._wakes.values():
+            self._ignore(wake)
         self._heard.clear()
         self._wakes.clear()
 
@@ -80,6 +82,10 @@ class Lookout:
         mirror = await self._cluster.pods(sight.target.namespace)
         nodes = {pod.node for pod in sight.pods if pod.node}
         return {node: sum(pod.gpus for pod in mirror.find(f"node/{node}") if pod.state is not PodState.FINISHED) for node in nodes}
+
+    def _ignore(self, wake: Callable[[], None]) -> None:
+        for mirror in self._heard:
+            mirror.ignore(wake)
 
     async def _counted(
         self, offer: Offer, target: Target, workload: Workload, asked: int, selector: Selector | None

@@ -41,3 +41,16 @@ async def test_who_has_let_go_is_woken_no_more() -> None:
     mirror.keep({"metadata": {"uid": "u", "name": "p", "namespace": "s", "creationTimestamp": "2026-11-22T10:00:00Z"}})
     assert woken == ["second"]
     await actuators[1].close()
+
+
+async def test_who_takes_over_after_a_lease_was_lost_is_woken_in_place_of_who_had_it() -> None:
+    server: Any = None
+    mirror: Mirror[Pod] = Mirror(server, PODS, parse_pod)
+    actuator, woken = shared_actuator({"context": "c"}, MemoryIntentStore()), []
+    for name in ("before", "after"):
+        actuator.on_change("f", OFFER, lambda name=name: woken.append(name))  # type: ignore[misc]
+        mirror.listen("s", actuator._lookout._wakes["f", OFFER.name])
+        actuator._lookout._heard.add(mirror)
+    mirror.keep({"metadata": {"uid": "u", "name": "p", "namespace": "s", "creationTimestamp": "2026-11-22T10:00:00Z"}})
+    assert woken == ["after"]
+    await actuator.close()
