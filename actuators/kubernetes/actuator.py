@@ -22,7 +22,7 @@ from actuators.api import Applied, Failed, IntentConflict, IntentStore, Result, 
 from actuators.kubernetes.cluster import Cluster
 from actuators.kubernetes.disruption import allowed
 from actuators.kubernetes.drain import Drain
-from actuators.kubernetes.errors import Conflict, Forbidden, Refused, SignedOut
+from actuators.kubernetes.errors import Conflict, NotFound, Refused, SignedOut
 from actuators.kubernetes.in_flight import with_in_flight
 from actuators.kubernetes.lookout import Lookout
 from actuators.kubernetes.notices import Notices
@@ -35,7 +35,7 @@ from controlplane.contracts.events import PoolStatus, Quote
 from controlplane.contracts.fleet import Offer
 
 TRIES = 5
-# For so long nobody counts on more from where a write was denied; then it is asked for again, as somebody may have bound the role.
+# For so long nobody counts on more from where a write was refused; then it is asked for again, as somebody may have bound the role.
 DENIED_SECONDS = 120.0
 # A tug-of-war is not won by pulling more often.
 CONTEST_SECONDS = {"warn": 30.0, "takeOver": 5.0}
@@ -58,29 +58,22 @@ class KubernetesActuator:
         self._cluster, self._clock = cluster, clock
         self._lookout = Lookout(cluster, store)
         self._contested_unix: dict[tuple[str, str], float] = {}
-        # What role-based access control did not let us write, and when.
-        self._denied: dict[tuple[str, str], tuple[str, float]] = {}
+        # Who is told to scale, and not only to look.
+        self._acting: set[tuple[str, str]] = set()
+        # What was not accepted, by role-based access control, admission or validation, and when.
+        self._refused: dict[tuple[str, str], tuple[str, float]] = {}
         self._drain = Drain(cluster.server, clock)
         self._notices = Notices(cluster.server, clock)
 
     async def observe(self, fleet: str, offer: Offer) -> PoolStatus:
         """Return what the pods amount to, from what the watches said; asks the server only where the number itself changed."""
         sight = await self._lookout.see(fleet, offer)
-        notes = []
-        yields = bool(sight.contested) and sight.target.on_conflict == "yield"
-        if sight.contested:
-            over = f" over our {sight.ours}" if sight.ours is not None else ""
-            notes.append(f"{'yields to' if yields else 'contested by'} {sight.contested}, who wrote {sight.asked}{over}")
-        full = sight.pool is not None and sight.pool.room <= 0 and sight.asked < offer.max_replicas
-        if sight.pool is not None and (full or sight.counted.unschedulable):
-            notes.append(f"pool: {sight.pool}")
-        denied, at = self._denied.get((fleet, offer.name), ("", 0.0))
-        is_denied = bool(denied) and self._clock() - at < DENIED_SECONDS
-        notes[:0] = [denied] if is_denied else []
-        return pool_status(fleet, offer, sight.counted, self._clock(), notes=notes, unavailable=yields or full or is_denied)
+        notes, unavailable = self._notes(fleet, offer, sight)
+        return pool_status(fleet, offer, sight.counted, self._clock(), notes=notes, unavailable=unavailable)
 
     async def apply(self, fleet: str, offer: Offer, target: int) -> Result:
         """Make the number be the target, as far as pool, budgets and others allow."""
+        self._acting.add((fleet, offer.name))
         try:
             for _ in range(TRIES):
                 try:
@@ -89,8 +82,9 @@ class KubernetesActuator:
                     last = conflict
                     await self._lookout.read_again(fleet, offer)
             return failed(last)
-        except Forbidden as error:
-            self._denied[fleet, offer.name] = (str(error), self._clock())
+        except Refused as error:
+            if not isinstance(error, NotFound):
+                self._refused[fleet, offer.name] = (str(error), self._clock())
             return Failed(str(error), retryable=False, unavailable=True)
         except IntentConflict:
             return Skipped("somebody else is scaling for this offer: observe again")
@@ -115,8 +109,6 @@ class KubernetesActuator:
         sight = await self._lookout.see(fleet, offer)
         await self._lookout.scaling(fleet, offer).settle()
         wanted = in_lots(sight.asked, target, offer.replicas_per_lot)
-        if sight.workload.controller:
-            return Failed(f"{sight.target} is controlled by {sight.workload.controller}: scale that instead", retryable=False)
         if sight.asked - sight.counted.stuck <= target < sight.asked:
             # The planner counts what is placed, and may have counted before another was lost: nothing that serves is too much.
             await self._stay(sight, sight.asked)
@@ -125,6 +117,8 @@ class KubernetesActuator:
             await self._stay(sight, sight.asked)
             missing = f"{abs(target - wanted)} are less than a lot of {offer.replicas_per_lot}" if target != wanted else "already there"
             return Skipped(missing)
+        if sight.workload.controller:
+            return Failed(_controlled(sight), retryable=False, unavailable=True)
         if sight.contested and (refusal := self._contest(fleet, offer, sight)):
             return refusal
         if wanted > sight.asked:
@@ -196,7 +190,7 @@ class KubernetesActuator:
         return Limit(number, f"{number - wanted} kept for now: PodDisruptionBudget {name} lets {most} go")
 
     async def _write(self, fleet: str, offer: Offer, sight: Sight, wanted: int, reason: str) -> Applied:
-        self._denied.pop((fleet, offer.name), None)
+        self._refused.pop((fleet, offer.name), None)
         await self._claimed(sight, wanted, self._lookout.scaling(fleet, offer).write(sight.resource, sight.workload, wanted, self._clock()))
         if sight.contested:
             self._contested_unix[fleet, offer.name] = self._clock()
@@ -216,6 +210,26 @@ class KubernetesActuator:
                 self._cluster.claims.put(sight.claim)
             raise
 
+    def _notes(self, fleet: str, offer: Offer, sight: Sight) -> tuple[list[str], bool]:
+        """Return what there is to say beside the count, and whether nobody should count on more from here.
+
+        Who only looks has nothing to yield: beside an autoscaler, recommendations count on the pool as if it were ours.
+        """
+        refusal, at = self._refused.get((fleet, offer.name), ("", 0.0))
+        is_refused = bool(refusal) and self._clock() - at < DENIED_SECONDS
+        notes = [refusal] if is_refused else []
+        yields = bool(sight.contested) and sight.target.on_conflict == "yield"
+        if sight.workload.controller:
+            notes.append(_controlled(sight))
+        elif sight.contested:
+            over = f" over our {sight.ours}" if sight.ours is not None else ""
+            notes.append(f"{'yields to' if yields else 'contested by'} {sight.contested}, who wrote {sight.asked}{over}")
+        full = sight.pool is not None and sight.pool.room <= 0 and sight.asked < offer.max_replicas
+        unavailable = full or is_refused or bool(sight.workload.controller)
+        if sight.pool is not None and (full or sight.counted.unschedulable):
+            notes.append(f"pool: {sight.pool}")
+        return notes, unavailable or (yields and (fleet, offer.name) in self._acting)
+
     def _contest(self, fleet: str, offer: Offer, sight: Sight) -> Result | None:
         """Return what to answer instead of writing, None where the policy says to write over the other."""
         who = f"{sight.contested} wrote {sight.asked}"
@@ -225,6 +239,10 @@ class KubernetesActuator:
         if self._clock() - self._contested_unix.get((fleet, offer.name), float("-inf")) < pause:
             return Skipped(f"{who}; it is written over every {pause:g} s at most")
         return None
+
+
+def _controlled(sight: Sight) -> str:
+    return f"{sight.target} is controlled by {sight.workload.controller}: scale that instead"
 
 
 def in_lots(asked: int, target: int, lot: int) -> int:

@@ -98,9 +98,11 @@ class Lookout:
             return (), None, census_of_status(asked, workload.ready_replicas or 0)
         mirror, nodes = await self._cluster.pods(target.namespace), await self._cluster.nodes()
         key = pods_key(target, selector, mirror)
-        claim = Claim(workload.uid, target.namespace, workload.generation, asked, key, selector, demand_of(offer, target, workload))
-        self._cluster.claims.put(claim)
         pods = tuple(pod for pod in mirror.find(key) if selector.matches(pod.labels))
+        # What may not be created takes no place: it does not come.
+        coming = min(asked, sum(pod.is_counted for pod in pods)) if workload.refusal else asked
+        claim = Claim(workload.uid, target.namespace, workload.generation, coming, key, selector, demand_of(offer, target, workload))
+        self._cluster.claims.put(claim)
         names = frozenset(node.name for node in nodes.all()) if nodes is not None else None
         return pods, claim, census(asked, pods, names, workload.refusal)
 

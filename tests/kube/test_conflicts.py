@@ -76,6 +76,15 @@ async def test_an_autoscaler_is_not_taken_over_even_the_first_time(scene: Scene)
     assert result == Skipped("yields: a HorizontalPodAutoscaler (kube-controller-manager) wrote 2")
 
 
+async def test_who_only_looks_counts_on_the_pool_beside_an_autoscaler(scene: Scene) -> None:
+    scene.edit(2, manager="kube-controller-manager")
+    status = await scene.observed(lambda status: status.ready + status.pending == 2)
+    assert "a HorizontalPodAutoscaler (kube-controller-manager), who wrote 2" in status.message
+    assert not status.unavailable, "so that recommendations may grow it"
+    assert isinstance(await scene.subject.apply(FLEET, scene.offer, 3), Skipped)
+    assert (await scene.observe()).unavailable, "who is to act cannot have more"
+
+
 async def test_what_the_scale_subresource_hides_is_found_by_the_number(scene: Scene) -> None:
     await scene.subject.apply(FLEET, scene.offer, 3)
     path = f"{scene.deployments}/r1/scale?fieldManager=somebody"

@@ -136,6 +136,11 @@ async def test_what_another_object_controls_is_left_to_it(scene: Scene) -> None:
     result = await scene.subject.apply(FLEET, of_kind(scene, "ReplicaSet", sets[0]["metadata"]["name"]), 4)
     assert isinstance(result, Failed)
     assert "is controlled by Deployment r1: scale that instead" in result.error
+    assert result.unavailable
+    assert await scene.subject.apply(FLEET, of_kind(scene, "ReplicaSet", sets[0]["metadata"]["name"]), 1) == Skipped("already there")
+    status = await scene.subject.observe(FLEET, of_kind(scene, "ReplicaSet", sets[0]["metadata"]["name"]))
+    assert (status.ready, status.unavailable) == (1, True), "nobody should count on more from here"
+    assert "scale that instead" in status.message
 
 
 async def test_a_custom_resource_is_scaled_wherever_it_keeps_its_number(scene: Scene, servers: Callable[[str], str]) -> None:

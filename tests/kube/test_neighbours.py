@@ -75,6 +75,21 @@ async def test_anothers_replica_that_waits_for_a_whole_node_has_its_place(floors
     assert asked(floors) == (0, 1), "the node is that replica's, once its scheduler has looked"
 
 
+async def test_what_another_may_not_have_created_takes_no_place(floors: Scene) -> None:
+    other = await neighbour(floors, gpus=8)
+    limits = f"/api/v1/namespaces/{floors.namespace}/limitranges"
+    small = {"metadata": {"name": "small"}, "spec": {"limits": [{"type": "Container", "max": {"nvidia.com/gpu": "1"}}]}}
+    floors.plane.call("POST", limits, small)
+    assert await floors.subject.apply(NEIGHBOUR, other, 1) == Applied(1)
+
+    async def said() -> str:
+        return (await floors.subject.observe(NEIGHBOUR, other)).message
+
+    assert "1 not created" in await eventually(said, lambda message: "not created" in message)
+    assert await floors.subject.apply(FLEET, floors.offer, 4) == Applied(4), "all eight GPUs are free, and stay so"
+    floors.plane.call("DELETE", f"{limits}/small")
+
+
 async def test_workloads_under_one_disruption_budget_let_go_together_what_it_allows(scene: Scene) -> None:
     other = await neighbour(scene)
     await scene.ready(2)

@@ -17,6 +17,7 @@ from controlplane.contracts.units import from_unix
 from controlplane.services.reconciler import Reconciler
 from controlplane.web.board import Board
 from tests.kube.conftest import FLEET, Scene, eventually
+from tests.kube.proxy import Fault
 
 pytestmark = pytest.mark.needs("kube-apiserver")
 
@@ -57,6 +58,20 @@ async def test_what_is_not_allowed_is_published_where_a_person_looks(scene: Scen
     assert isinstance(said[0], Actuation)
     assert (said[0].outcome, said[0].retryable) == (Outcome.FAILED, False)
     assert "not allowed to list deployments.apps" in said[0].error
+
+
+async def test_a_number_that_the_server_will_not_have_is_no_supply(scene: Scene) -> None:
+    await scene.observe()
+    scene.proxy.fail(Fault("PATCH", "/scale", 422, times=2))
+    for _ in range(2):
+        result = await scene.subject.apply(FLEET, scene.offer, 3)
+        assert isinstance(result, Failed)
+        assert (result.retryable, result.unavailable) == (False, True)
+        status = await scene.observe()
+        assert status.unavailable, "nobody should count on more from here"
+        assert f"patch deployments.apps/scale {scene.namespace}/r1: spoilt by the test" in status.message
+    assert await scene.subject.apply(FLEET, scene.offer, 3) == Applied(3)
+    assert not (await scene.observe()).unavailable
 
 
 LOOKING = [
