@@ -23,7 +23,7 @@ from tests.kube.control_plane import ControlPlane
 
 ROOT = Path(__file__).parents[2] / "deploy"
 OVERLAYS = sorted(path.name for path in (ROOT / "kubernetes" / "overlays").iterdir())
-MONITORING = ROOT / "kubernetes" / "components" / "monitoring" / "service-monitor.yaml"
+MONITORING = ROOT / "kubernetes" / "components" / "monitoring"
 COMPONENTS = ("components/monitoring", "components/pod-marks")
 MARKS = "components/pod-marks/rbac-pods.yaml"
 # The server that tests have is older than policy/v1; what is in a budget has not changed.
@@ -134,9 +134,26 @@ def test_what_refers_to_something_finds_it(overlay: str) -> None:
         for container in spec["containers"]:
             assert container["securityContext"]["readOnlyRootFilesystem"]
             assert container["resources"]["limits"]["memory"]
-    monitor = yaml.safe_load(MONITORING.read_text())["spec"]
-    assert monitor["selector"]["matchLabels"].items() <= by_kind["Service", "tidegate"]["metadata"]["labels"].items()
-    assert monitor["endpoints"][0]["port"] in {port["name"] for port in service["ports"]}
+
+
+@pytest.mark.needs("kubectl")
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_process_is_scraped_once(overlay: str) -> None:
+    bodies = [
+        *rendered(overlay),
+        *(body for path in sorted(MONITORING.glob("service*.yaml")) for body in yaml.safe_load_all(path.read_text())),
+    ]
+    (monitor,) = (body["spec"] for body in bodies if body["kind"] == "ServiceMonitor")
+    labels, ports = monitor["selector"]["matchLabels"], {endpoint["port"] for endpoint in monitor["endpoints"]}
+    services = [
+        body["spec"] for body in bodies if body["kind"] == "Service" and labels.items() <= body["metadata"].get("labels", {}).items()
+    ]
+    pods = [body["spec"]["template"] for body in bodies if body["kind"] in ("Deployment", "StatefulSet")]
+    for pod in (pod for pod in pods if pod["metadata"]["labels"]["app.kubernetes.io/name"] == "tidegate"):
+        (found,) = (service for service in services if service["selector"].items() <= pod["metadata"]["labels"].items())
+        assert ports <= {port["name"] for port in found["ports"]}
+        targets = {port["name"] for container in pod["spec"]["containers"] for port in container["ports"]}
+        assert {port["targetPort"] for port in found["ports"]} <= targets
 
 
 def test_the_policy_in_the_manifests_is_valid_and_scales_where_the_rights_are() -> None:
