@@ -75,16 +75,23 @@ def ends_orphans(fleet: Fleet) -> bool:
     return fleet.guard.ends_orphans and fleet.guard.mode is Mode.ACT and not fleet.guard.frozen
 
 
+def is_sold(offer: Offer) -> bool:
+    """Return whether an offer is bought from a supplier that can be asked what is ours."""
+    return offer.actuator in ("aws", "market") or (offer.actuator == "simulated" and bool(offer.actuator_options.get("url")))
+
+
 def sold_by(fleet: Fleet, now_unix: float = 0.0) -> list[Sold]:
     """Return every supplier that a fleet's offers name, those too that cannot serve it now: what these hold is left alone."""
     ends, found = ends_orphans(fleet), []
     for offer in (*fleet.offers, *fleet.ineligible_offers):
+        if not is_sold(offer):
+            continue
         options = {name: value for name, value in offer.actuator_options.items() if name not in LEFT_OUT}
         if offer.actuator == "aws":
             found.append(Sold(fleet.name, offer.name, "aws", "", options, ends, now_unix))
-        elif offer.actuator == "simulated" and options.get("url"):
+        elif offer.actuator == "simulated":
             found.append(Sold(fleet.name, pool_of(offer), "simulated", "", options, ends, now_unix))
-        elif offer.actuator == "market":
+        else:
             names = [str(name) for name in options["suppliers"]]  # type: ignore[attr-defined]
             found += [Sold(fleet.name, part_of(offer, name).name, "market", name, options, ends, now_unix) for name in names]
     return found

@@ -12,7 +12,7 @@ from actuators.aws_actuator import aws_supplier
 from actuators.aws_api import AwsApi
 from actuators.aws_blocks import BlockSupplier
 from actuators.holdings import Owned, Supplier
-from actuators.sold import Orphans, Sold, one_per_address, orphans_among, sold_by, stand_in
+from actuators.sold import Orphans, Sold, is_sold, one_per_address, orphans_among, sold_by, stand_in
 from controlplane.bus.connect import Credentials, connect
 from controlplane.bus.sold import SoldRecords
 from controlplane.config import load_fleets, read_environment, read_secret
@@ -32,7 +32,7 @@ async def sweep(paths: Sequence[Path], *, end: bool, nats_url: str | None = None
     fleets, now = load_fleets(paths), time.time()
     wanted = [one for fleet in fleets for one in sold_by(fleet, now)]
     records, ours = await _remembered(nats_url)
-    named, fleets_here = {(one.fleet, one.offer) for one in wanted}, {fleet.name for fleet in fleets}
+    fleets_here = {fleet.name for fleet in fleets}
     known = [*wanted, *(one for one in records if one.fleet not in fleets_here)]
     asked = one_per_address([*wanted, *records])
     if not asked:
@@ -54,7 +54,11 @@ async def sweep(paths: Sequence[Path], *, end: bool, nats_url: str | None = None
         finally:
             await supplier.close()
     unknown = sum(line.startswith("unknown") for line in lines)
-    lines.append(f"{found} unwanted, {found - left} ended; {len(named)} offers are looked after by their actuators")
+    tended = sum(is_sold(offer) for fleet in fleets for offer in fleet.offers)
+    alone = sum(is_sold(offer) for fleet in fleets for offer in fleet.ineligible_offers)
+    lines.append(f"{found} unwanted, {found - left} ended; {tended} offers are looked after by their actuators")
+    if alone:
+        lines[-1] += f", {alone} are not eligible and left alone"
     return lines, 1 if left or unknown else 0
 
 

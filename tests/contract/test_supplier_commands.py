@@ -142,6 +142,21 @@ def test_replicas_of_an_offer_with_a_pool_are_wanted_under_the_pools_name(tmp_pa
         assert asyncio.run(held()) == {"rented": 2, "old": 0}
 
 
+def test_an_offer_that_cannot_serve_its_fleet_is_left_alone_and_not_counted_as_looked_after(
+    world: AwsWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = policy_in(tmp_path)
+    rented = AWS.format(kind=INSTANCE_TYPE, template=TEMPLATE, more="")
+    offer = f"{{name: small, accelerator: {{type: L4}}, replicas: {{max: 8}}, usdPerReplicaHour: 1, {rented}}}"
+    path.write_text(path.read_text().replace("model: m", "model: deepseek-ai/DeepSeek-R1") + f"    - {offer}\n")
+    assert list(load_fleets([path])[0].ineligible) == ["small"]
+    kept = rent(world, "r1", "small")
+    assert run("sweep", str(path), "--end") == 0
+    said = "0 unwanted, 0 ended; 1 offers are looked after by their actuators, 1 are not eligible and left alone"
+    assert capsys.readouterr().out.splitlines()[-1] == said
+    assert {one.id for one in world.instances()} == {kept}
+
+
 def test_a_supplier_that_does_not_answer_is_not_taken_for_an_empty_one(
     world: AwsWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
