@@ -22,6 +22,8 @@ from policies.schema_demand import ENGINE_LISTS, SOURCES
 from policies.schema_quotes import QUOTE_SOURCES
 
 SCHEMA_ID = "https://tidegate.dev/schemas/fleet.v1alpha1.schema.json"
+# A title of more of them is longer than a line.
+PATHS_IN_A_TITLE = 3
 
 
 class Count(StrEnum):
@@ -134,8 +136,10 @@ def _places() -> Iterator[tuple[type[BaseModel], list[str]]]:
 
 
 def _section(model: type[BaseModel], where: list[str]) -> Iterator[str]:
-    title = "The document" if model is FleetPolicy else ", ".join(f"`{path}`" for path in where)
-    yield f"### {title}\n"
+    paths = [f"`{path}`" for path in where]
+    yield f"### {'The document' if model is FleetPolicy else ', '.join(paths[:PATHS_IN_A_TITLE])}\n"
+    if len(paths) > PATHS_IN_A_TITLE:
+        yield f"The same in {', '.join(paths[PATHS_IN_A_TITLE:])}.\n"
     yield (model.__doc__ or "").strip().split("\n")[0]
     if model.__name__ in GROUPS:
         count, names = GROUPS[model.__name__]
