@@ -1,5 +1,7 @@
 """What tidegate is not allowed to do is said by verb and resource: in the log, in the status, among the actuations."""
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
@@ -23,37 +25,23 @@ pytestmark = pytest.mark.needs("kube-apiserver")
 
 
 async def test_what_is_not_allowed_is_said_by_verb_and_resource(scene: Scene) -> None:
-    cluster = Cluster(kubeconfig=scene.plane.kubeconfig("stranger"), patience_seconds=0.5)
-    stranger = KubernetesActuator(cluster, scene.store)
-    try:
+    async with seen_by("stranger", scene) as cluster:
+        stranger = KubernetesActuator(cluster, scene.store)
         with pytest.raises(SupplierError, match=r"not allowed to list deployments\.apps") as error:
             await stranger.observe(FLEET, scene.offer)
         assert not error.value.retryable
         result = await stranger.apply(FLEET, scene.offer, 3)
         assert isinstance(result, Failed)
         assert 'User "stranger" cannot list resource "deployments"' in result.error
-    finally:
-        await cluster.close()
     assert scene.asked() == 0
 
 
 async def test_what_is_not_allowed_is_published_where_a_person_looks(scene: Scene) -> None:
-    cluster = Cluster(kubeconfig=scene.plane.kubeconfig("stranger"), patience_seconds=0.5)
     said: list[Event] = []
-
-    async def hear(event: Event) -> None:
-        said.append(event)
-
-    clock = SystemClock()
-    reconciler = Reconciler(FLEET, scene.offer, KubernetesActuator(cluster, scene.store), clock, hear)
-    now = from_unix(clock.now())
-    targets = {scene.offer.name: 3}
-    reconciler.follow(Decision(time=now, fleet=FLEET, mode=Mode.ACT, expires=now + timedelta(seconds=60), targets=targets))
-    try:
+    async with seen_by("stranger", scene) as cluster:
+        reconciler = asked_for_three(scene, cluster, said.append)
         await reconciler.reconcile()
         await reconciler.reconcile()
-    finally:
-        await cluster.close()
     assert [type(event) for event in said] == [Actuation], "once, and not that the pool is empty"
     assert isinstance(said[0], Actuation)
     assert (said[0].outcome, said[0].retryable) == (Outcome.FAILED, False)
@@ -82,59 +70,47 @@ LOOKING = [
 
 async def test_a_right_to_look_alone_is_said_when_it_comes_to_writing(scene: Scene) -> None:
     bind(scene, "tidegate", LOOKING)
-    cluster = Cluster(kubeconfig=scene.plane.kubeconfig("tidegate"), patience_seconds=0.5)
-    actuator = KubernetesActuator(cluster, scene.store)
-    try:
+    async with seen_by("tidegate", scene) as cluster:
+        actuator = KubernetesActuator(cluster, scene.store)
         status = await actuator.observe(FLEET, scene.offer)
         assert (status.ready, status.unavailable) == (0, False)
         result = await actuator.apply(FLEET, scene.offer, 3)
         assert isinstance(result, Failed)
         assert not result.retryable
         assert f"not allowed to patch deployments.apps/scale {scene.namespace}/r1" in result.error
-    finally:
-        await cluster.close()
 
 
 async def test_a_denied_write_is_in_the_log_the_status_and_what_a_person_reads_over_http(scene: Scene) -> None:
     bind(scene, "tidegate", LOOKING)
-    cluster = Cluster(kubeconfig=scene.plane.kubeconfig("tidegate"), patience_seconds=0.5)
     board, said = Board({FLEET: Fleet(FLEET, Slo(attainment=0.99), Unit.REQUESTS, (scene.offer,))}), list[Event]()
 
-    async def hear(event: Event) -> None:
+    def hear(event: Event) -> None:
         said.append(event)
         board.hear(event)
 
-    clock = SystemClock()
-    reconciler = Reconciler(FLEET, scene.offer, KubernetesActuator(cluster, scene.store), clock, hear)
-    now = from_unix(clock.now())
-    targets = {scene.offer.name: 3}
-    reconciler.follow(Decision(time=now, fleet=FLEET, mode=Mode.ACT, expires=now + timedelta(seconds=60), targets=targets))
-    try:
+    async with seen_by("tidegate", scene) as cluster:
         with capture_logs() as logs:
-            await reconciler.reconcile()
-    finally:
-        await cluster.close()
+            await asked_for_three(scene, cluster, hear).reconcile()
     denied = f"not allowed to patch deployments.apps/scale {scene.namespace}/r1"
     assert any(denied in str(line) for line in logs)
     status = [event for event in said if isinstance(event, PoolStatus)][-1]
     assert denied in status.message
     assert status.unavailable, "nobody should count on more from here"
     assert [event.cause for event in said if isinstance(event, Tick)] == ["refusal"], "so that something else is bought at once"
-    shown = board.detail(FLEET, clock.now())
+    shown = board.detail(FLEET, SystemClock().now())
     assert denied in shown["offers"][0]["message"]
     assert denied in shown["actuations"][0]["error"]
 
 
 async def test_a_right_that_is_given_later_is_found(scene: Scene) -> None:
     bind(scene, "tidegate", LOOKING)
-    cluster = Cluster(kubeconfig=scene.plane.kubeconfig("tidegate"), patience_seconds=0.5)
     now = [1_700_000_000.0]
-    actuator = KubernetesActuator(cluster, scene.store, lambda: now[0])
+    async with seen_by("tidegate", scene) as cluster:
+        actuator = KubernetesActuator(cluster, scene.store, lambda: now[0])
 
-    async def applied() -> object:
-        return await actuator.apply(FLEET, scene.offer, 3)
+        async def applied() -> object:
+            return await actuator.apply(FLEET, scene.offer, 3)
 
-    try:
         assert isinstance(await applied(), Failed)
         assert (await actuator.observe(FLEET, scene.offer)).unavailable
         now[0] += kubernetes.DENIED_SECONDS
@@ -143,8 +119,30 @@ async def test_a_right_that_is_given_later_is_found(scene: Scene) -> None:
         bind(scene, "tidegate", [{"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["patch"]}], "writing")
         assert await eventually(applied, lambda result: isinstance(result, Applied)) == Applied(3)
         assert not (await actuator.observe(FLEET, scene.offer)).unavailable
+
+
+@asynccontextmanager
+async def seen_by(user: str, scene: Scene) -> AsyncIterator[Cluster]:
+    """The cluster as far as a user may see it."""
+    cluster = Cluster(kubeconfig=scene.plane.kubeconfig(user), patience_seconds=0.5)
+    try:
+        yield cluster
     finally:
         await cluster.close()
+
+
+def asked_for_three(scene: Scene, cluster: Cluster, hear: Callable[[Event], None]) -> Reconciler:
+    """A reconciler that follows a decision for three replicas; `hear` is told what it says."""
+
+    async def say(event: Event) -> None:
+        hear(event)
+
+    clock = SystemClock()
+    now = from_unix(clock.now())
+    reconciler = Reconciler(FLEET, scene.offer, KubernetesActuator(cluster, scene.store), clock, say)
+    decided = Decision(time=now, fleet=FLEET, mode=Mode.ACT, expires=now + timedelta(seconds=60), targets={scene.offer.name: 3})
+    reconciler.follow(decided)
+    return reconciler
 
 
 def bind(scene: Scene, user: str, rules: list[dict[str, list[str]]], name: str = "looking") -> None:
