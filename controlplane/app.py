@@ -160,6 +160,8 @@ async def running(settings: Settings) -> AsyncIterator[Plane]:
             web = web_service(client, settings.fleets, clock, settings.web, plane.roster, plans_here=plans)
             plane.web_url = await stack.enter_async_context(web)
         tasks = [asyncio.ensure_future(while_leased(client, service, fleet, noted, plane.stopping)) for service, fleet, noted in works]
+        if runs_in(sweeper.SERVICE, settings.services):
+            tasks.append(asyncio.ensure_future(sweeper.keep_named(settings.fleets, SoldRecords(client), SystemClock(), plane.stopping)))
         for task in tasks:
             task.add_done_callback(plane.note_end)
         try:

@@ -1,11 +1,13 @@
 """The sweeper: finds what suppliers still hold for offers that nobody names any more, says so, and ends it where the policy says so.
 
 Owns the pace and the report: an Actuation whose decision is "sweep" for each such offer, a line in the log, and from these a metric.
-It keeps a record of every supplier that the policies name, so that one which none names any more is asked all the same. It must not touch
-what an offer wants: its actuator does. `actuators.sold` says what is orphaned.
+One process sweeps for all; each keeps a record of every supplier that its policies name (`keep_named`), so that what another process runs
+is not taken for gone, and one which none names any more is asked all the same. It must not touch what an offer wants: its actuator does.
+`actuators.sold` says what is orphaned.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -49,6 +51,25 @@ class Records(Protocol):
         ...
 
 
+async def keep_named(
+    fleets: Sequence[Fleet], records: Records, clock: Clock, stopping: asyncio.Event, period_seconds: float = PERIOD_SECONDS
+) -> None:
+    """Write now and again that these fleets' offers are named, until stopped; whoever holds the sweep's lease."""
+    while not stopping.is_set():
+        try:
+            await _name(fleets, records, clock.now())
+        except BusError as error:
+            log.warning("offers are not named", reason=str(error))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(period_seconds):
+                await stopping.wait()
+
+
+async def _name(fleets: Sequence[Fleet], records: Records, now_unix: float) -> None:
+    for sold in (sold for fleet in fleets for sold in sold_by(fleet, now_unix)):
+        await records.note(sold)
+
+
 class Sweeper:
     """Sweeps for all fleets of this process, and for those that none runs any more, while its lease is held."""
 
@@ -73,11 +94,9 @@ class Sweeper:
                 await self.sweep()
             except (BusError, PublishError) as error:
                 log.warning("the sweep waits", reason=str(error))
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._period_seconds):
                     await self._stopping.wait()
-            except TimeoutError:
-                continue
 
     def stop(self) -> None:
         """Let `run` end."""
@@ -86,8 +105,8 @@ class Sweeper:
     async def sweep(self) -> None:
         """Look once at every supplier that is named or was."""
         now = self._clock.now()
-        for sold in (sold for fleet in self._fleets for sold in sold_by(fleet, now)):
-            await self._records.note(sold)
+        # Again, as what is of no record is judged below, and a first sweep may come before the first round of `keep_named`.
+        await _name(self._fleets, self._records, now)
         records, ours = await self._records.all()
         ends = {fleet.name: ends_orphans(fleet) for fleet in self._fleets}
         found: dict[tuple[str, str], int] = {}

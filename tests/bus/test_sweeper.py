@@ -1,5 +1,6 @@
 """The sweeper on a real NATS server: what a policy no longer names is remembered, found, said and, where the policy says so, ended."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,9 @@ from nats.aio.client import Client
 from actuators.holdings import Owned
 from actuators.simulated import simulated_actuator
 from actuators.sold import Sold
+from controlplane import app
 from controlplane.bus.embedded import EmbeddedServer
+from controlplane.bus.lease import Lease
 from controlplane.bus.publish import Publisher
 from controlplane.bus.sold import SoldRecords
 from controlplane.bus.watch import newest
@@ -20,7 +23,8 @@ from controlplane.contracts.errors import SupplierUnavailable
 from controlplane.contracts.events import Actuation, Event, Outcome
 from controlplane.contracts.fleet import Fleet, Guard, Mode, Offer
 from controlplane.contracts.subjects import OUTPUTS_STREAM
-from controlplane.services.sweeper import GONE_SECONDS, SILENT_SECONDS, Sweeper
+from controlplane.services.actuator import SERVICE as ACTUATOR
+from controlplane.services.sweeper import ALL_FLEETS, GONE_SECONDS, SERVICE, SILENT_SECONDS, Sweeper
 from controlplane.sim.cloud_config import CloudConfig, OfferWorld
 from controlplane.sim.cloud_process import CloudProcess
 from controlplane.web.metrics import Meter
@@ -136,6 +140,19 @@ async def test_a_supplier_that_does_not_answer_is_asked_again(warehouse: Warehou
     warehouse.is_down = False
     (said,) = await warehouse.swept_by(named("r1", "kept"))
     assert (said.fleet, said.change) == ("r2", -1)
+
+
+async def test_a_process_names_its_offers_though_another_one_sweeps(client: Client, server: EmbeddedServer, tmp_path: Path) -> None:
+    """Or that other one would take its fleets for gone, say so, and after a day end what they hold."""
+    records, settings = SoldRecords(client), app.Settings((named("r2", "rented", "more"),), tmp_path, server.url, services=(ACTUATOR,))
+    seen: set[str] = set()
+    async with Lease(client, SERVICE, ALL_FLEETS), app.running(settings):
+        for _ in range(100):
+            seen = {f"{one.fleet}/{one.offer}" for one in (await records.all())[0]}
+            if len(seen) == 2:
+                break
+            await asyncio.sleep(0.05)
+    assert seen == {"r2/rented", "r2/more"}
 
 
 async def test_what_a_person_sweeps_with_nats_includes_suppliers_that_no_policy_names(
