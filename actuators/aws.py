@@ -16,7 +16,7 @@ from actuators.api import Intent
 from actuators.aws_api import AwsApi, most_telling
 from actuators.aws_notices import Notices
 from actuators.aws_quotes import AwsQuotes
-from actuators.holdings import Holding, HoldingState, Listing, Owned
+from actuators.holdings import RESERVATION, SLOT, Holding, HoldingState, Listing, Owned
 from actuators.lots import Rented, holdings_of, machine_of, machines_in, replicas_of
 from actuators.readiness import Machine, ReadinessProbe
 from controlplane.contracts.errors import SupplierError
@@ -26,6 +26,8 @@ from controlplane.contracts.fleet import Offer
 log = structlog.get_logger(__name__)
 
 TAG_FLEET, TAG_OFFER, TAG_INTENT = "tidegate.dev/fleet", "tidegate.dev/offer", "tidegate.dev/intent"
+# On an instance in a capacity block: which place of the block it fills.
+TAG_SLOT = "tidegate.dev/slot"
 RESERVATION_PREFIX = "cr-"
 NOTICES_SECONDS = 5.0
 GONE = ("shutting-down", "terminated")
@@ -163,11 +165,13 @@ class AwsSupplier:
         )
         filters = [ours_all, {"Name": "state", "Values": ["active", "pending"]}]
         reservations = await self._api.pages("ec2", "describe_capacity_reservations", "CapacityReservations", Filters=filters)
-        found = [(one, one["InstanceId"], one["LaunchTime"]) for one in instances]
+        found = [(one, one["InstanceId"], one["LaunchTime"], SLOT if tag(one, TAG_SLOT) else "") for one in instances]
         found += [
-            (one, one["CapacityReservationId"], one["CreateDate"]) for one in reservations if one.get("ReservationType") != "capacity-block"
+            (one, one["CapacityReservationId"], one["CreateDate"], RESERVATION)
+            for one in reservations
+            if one.get("ReservationType") != "capacity-block"
         ]
-        return tuple(Owned(tag(one, TAG_FLEET), tag(one, TAG_OFFER), name, since.timestamp()) for one, name, since in found)
+        return tuple(Owned(tag(one, TAG_FLEET), tag(one, TAG_OFFER), name, since.timestamp(), form) for one, name, since, form in found)
 
     async def quote(self, offer: Offer) -> Quote | None:
         """Return the spot price, and how many more replicas the account's quota allows."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from actuators.api import Intent, Result, failed
-from actuators.aws import GONE, TAG_FLEET, TAG_INTENT, TAG_OFFER, ours, tag, tags_of
+from actuators.aws import GONE, TAG_FLEET, TAG_INTENT, TAG_OFFER, TAG_SLOT, ours, tag, tags_of
 from actuators.aws_api import AwsApi
 from actuators.aws_quotes import LINUX, QUOTE_LIFE_SECONDS
 from actuators.holdings import Holding, HoldingState, Listing, Owned
@@ -22,7 +22,7 @@ from controlplane.contracts.events import Quote
 from controlplane.contracts.fleet import Offer
 from controlplane.contracts.units import SECONDS_PER_HOUR, from_unix
 
-TAG_USD, TAG_SLOT = "tidegate.dev/usd", "tidegate.dev/slot"
+TAG_USD = "tidegate.dev/usd"
 SEARCH_SECONDS = 600.0
 HELD = ("payment-pending", "scheduled", "active", "pending")
 

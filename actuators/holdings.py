@@ -13,6 +13,9 @@ from actuators.api import Intent
 from controlplane.contracts.events import Quote
 from controlplane.contracts.fleet import Offer
 
+# Forms of what is owned, beside a plain machine: a capacity reservation, a machine in a capacity block.
+RESERVATION, SLOT = "reservation", "slot"
+
 
 class HoldingState(StrEnum):
     """Where a listed replica is. `GONE` was taken back by the supplier and is still listed; `FAILED` never served and is still paid."""
@@ -67,12 +70,16 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """One thing that is marked as tidegate's, whichever fleet and offer it names: what a sweep looks at."""
+    """One thing that is marked as tidegate's, whichever fleet and offer it names: what a sweep looks at.
+
+    `form` tells apart what different purchase options make: "" is a plain machine.
+    """
 
     fleet: str
     offer: str
     id: str
     requested_unix: float
+    form: str = ""
 
 
 class Supplier(Protocol):

@@ -7,15 +7,18 @@ Owns the records and the pure choice of what is orphaned; it must not end anythi
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from hashlib import blake2b
 from typing import Any
 
-from actuators.holdings import Owned, Supplier
+from actuators.holdings import RESERVATION, SLOT, Owned, Supplier
 from actuators.market import part_of
 from actuators.market_suppliers import supplier_of
 from actuators.renting import Secret
 from actuators.simulated import pool_of, simulated_supplier
 from controlplane.contracts.fleet import Fleet, Mode, Offer, Tier
 
+# What the actuators of AWS's purchase options look after, where it is not instances of all kinds.
+KEPT: Mapping[str, tuple[str, ...]] = {"capacityReservation": ("", SLOT, RESERVATION), "capacityBlock": (SLOT,)}
 # What a machine is started with is no business of who looks for machines.
 LEFT_OUT = ("template", "template_values", "ledger", "health", "secret")
 
@@ -36,15 +39,33 @@ class Sold:
     seen_unix: float = 0.0
 
     @property
-    def address(self) -> str:
-        """Where all that is ours there is listed at once: two offers of one region, or of one account, are one."""
+    def place(self) -> str:
+        """Where its machines are, whichever way leads there: machines of one place are never those of another."""
         if self.kind == "aws":
             return f"aws {self.options['region']}"
+        block = self._block
+        return f"{self.name or 'simulated'} {block.get('url') if isinstance(block, Mapping) else block}"
+
+    @property
+    def address(self) -> str:
+        """The way there, by which all that is ours is listed at once: two offers of one region, or of one account, are one."""
+        return self.place if self.kind == "aws" else f"{self.name} {json.dumps(self._block, sort_keys=True, default=str)}"
+
+    @property
+    def _block(self) -> Any:
         if self.kind == "simulated":
-            return f"simulated {self.options['url']}"
+            return self.options["url"]
         clouds = self.options.get("simulated") or {}
-        block = self.options.get(f"{self.name}_") or self.options.get(self.name) or clouds.get(self.name)
-        return f"{self.name} {json.dumps(block, sort_keys=True, default=str)}"
+        return self.options.get(f"{self.name}_") or self.options.get(self.name) or clouds.get(self.name)
+
+    @property
+    def key(self) -> str:
+        """The record's name: an offer that moves leaves a record of the place that it was at."""
+        return f"{self.fleet}.{self.offer}.{blake2b(self.place.encode(), digest_size=8).hexdigest()}"
+
+    def keeps(self, one: Owned) -> bool:
+        """Return whether this offer's actuator looks after such a thing, were it the offer's."""
+        return self.kind != "aws" or one.form in KEPT.get(str(self.options.get("purchase")), ("", SLOT))
 
     def dump(self) -> str:
         """Return it as JSON."""
@@ -129,6 +150,7 @@ class Orphans:
 
 def orphans_among(
     owned: Iterable[Owned],
+    place: str,
     records: Collection[Sold],
     ours: Collection[tuple[str, str]],
     policies: Mapping[str, bool],
@@ -136,19 +158,21 @@ def orphans_among(
     gone_seconds: float,
     silent_seconds: float,
 ) -> list[Orphans]:
-    """Return what no offer wants, by offer. What carries the name of a fleet that this installation never had is somebody else's.
+    """Return what no offer wants of what is held at a place, by offer.
 
-    `ours` are (fleet, offer) that purchases were made for, `policies` whether each fleet of this process ends its orphans. An offer counts
-    as gone when nobody has named it for `gone_seconds`; where its fleet is no longer in this process's policies another process may run
-    it, which may be down, so nothing of it is ended before it has been silent for `silent_seconds`.
+    What carries the name of a fleet that this installation never had is somebody else's. `ours` are (fleet, offer) that purchases were made
+    for, `policies` whether each fleet of this process ends its orphans. An offer counts as gone from a place when nobody has named it there
+    for `gone_seconds`; where its fleet is no longer in this process's policies another process may run it, which may be down, so nothing
+    of it is ended before it has been silent for `silent_seconds`.
     """
-    by_key = {(one.fleet, one.offer): one for one in records}
+    by_key = {(one.fleet, one.offer): one for one in sorted(records, key=lambda one: one.seen_unix) if one.place == place}
     fleets = {one.fleet for one in records} | {fleet for fleet, _ in ours} | policies.keys()
     found: dict[tuple[str, str], list[Owned]] = {}
     for one in owned:
         key = (one.fleet, one.offer)
         record = by_key.get(key)
-        if one.fleet in fleets and (record is None or now_unix - record.seen_unix > gone_seconds):
+        is_wanted = record is not None and now_unix - record.seen_unix <= gone_seconds and record.keeps(one)
+        if one.fleet in fleets and not is_wanted:
             found.setdefault(key, []).append(one)
     orphans = []
     for (fleet, offer), machines in sorted(found.items()):

@@ -1,6 +1,6 @@
 """Records of what is bought from whom, in KV: what a sweep asks when the policy that named a supplier is gone.
 
-Owns their storage only, behind `actuators.sold`; one record for each fleet and offer, renewed while a policy names it.
+Owns their storage only, behind `actuators.sold`; one record for each fleet, offer and place, renewed while a policy names it.
 """
 
 import nats.errors
@@ -21,16 +21,16 @@ class SoldRecords:
     async def note(self, sold: Sold) -> None:
         """Write that an offer is named now."""
         try:
-            await (await self._js.key_value(SUPPLIER_BUCKET)).put(f"{sold.fleet}.{sold.offer}", sold.dump().encode())
+            await (await self._js.key_value(SUPPLIER_BUCKET)).put(sold.key, sold.dump().encode())
         except (nats.errors.Error, OSError, TimeoutError) as error:
             raise BusError(f"the record of {sold.fleet}/{sold.offer} is not written: {str(error) or type(error).__name__}") from error
 
-    async def forget(self, fleet: str, offer: str) -> None:
-        """Drop the record of an offer of which nothing is held any more."""
+    async def forget(self, sold: Sold) -> None:
+        """Drop the record of an offer of which nothing is held there any more."""
         try:
-            await (await self._js.key_value(SUPPLIER_BUCKET)).purge(f"{fleet}.{offer}")
+            await (await self._js.key_value(SUPPLIER_BUCKET)).purge(sold.key)
         except (nats.errors.Error, OSError, TimeoutError) as error:
-            raise BusError(f"the record of {fleet}/{offer} is not dropped: {str(error) or type(error).__name__}") from error
+            raise BusError(f"the record of {sold.fleet}/{sold.offer} is not dropped: {str(error) or type(error).__name__}") from error
 
     async def all(self) -> tuple[list[Sold], set[tuple[str, str]]]:
         """Return every record, and each (fleet, offer) that anything was ever bought for."""

@@ -44,7 +44,7 @@ async def sweep(paths: Sequence[Path], *, end: bool, nats_url: str | None = None
         supplier = sold.supplier(read_secret)
         try:
             owned = await _owned(sold, supplier, lines)
-            for orphans in orphans_among(owned, known, ours, ends, now, GONE_SECONDS, SILENT_SECONDS):
+            for orphans in orphans_among(owned, sold.place, known, ours, ends, now, GONE_SECONDS, SILENT_SECONDS):
                 since = from_unix(orphans.since_unix).isoformat().replace("+00:00", "Z")
                 may_end = end and (orphans.fleet in ends or orphans.is_silent)
                 for name in orphans.ids:

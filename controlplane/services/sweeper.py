@@ -42,7 +42,7 @@ class Records(Protocol):
         """Write that an offer is named now."""
         ...
 
-    async def forget(self, fleet: str, offer: str) -> None:
+    async def forget(self, sold: Sold) -> None:
         """Drop a record."""
         ...
 
@@ -120,7 +120,7 @@ class Sweeper:
                 if owned is None:
                     continue
                 heard.add(sold.address)
-                for orphans in orphans_among(owned, records, ours, ends, now, GONE_SECONDS, SILENT_SECONDS):
+                for orphans in orphans_among(owned, sold.place, records, ours, ends, now, GONE_SECONDS, SILENT_SECONDS):
                     left = await self._treat(orphans, supplier)
                     key = (orphans.fleet, orphans.offer)
                     found[key] = found.get(key, 0) + left
@@ -178,7 +178,7 @@ class Sweeper:
         """Drop the records of offers that are long gone and hold nothing, as far as their suppliers answered."""
         for sold in records:
             if now - sold.seen_unix > SILENT_SECONDS and sold.address in heard and (sold.fleet, sold.offer) not in found:
-                await self._records.forget(sold.fleet, sold.offer)
+                await self._records.forget(sold)
 
     async def _say(self, fleet: str, offer: str, outcome: Outcome, held: int, change: int, reason: str, error: str) -> None:
         try:

@@ -108,6 +108,15 @@ async def test_an_offer_that_can_no_longer_serve_keeps_what_it_holds(warehouse: 
     assert [one.id for one in warehouse.held] == ["a", "b"]
 
 
+async def test_what_an_offer_left_where_it_was_before_it_moved_is_found_and_ended(warehouse: Warehouse) -> None:
+    warehouse.held = [Owned("r1", "rented", "b", START)]
+    moved = replace(fleet_of(rented("rented", "http://elsewhere"), spill=None), name="r1", guard=named("r1").guard)
+    assert await warehouse.swept_by(named("r1", "rented")) == []
+    assert await warehouse.swept_by(moved, after=1.0) == [], "the policy may have named it in both places"
+    (said,) = await warehouse.swept_by(moved, after=GONE_SECONDS + 1.0)
+    assert (said.fleet, said.offer, said.change) == ("r1", "rented", -1)
+
+
 async def test_without_leave_it_is_said_again_and_again_and_ends_nowhere(warehouse: Warehouse) -> None:
     warehouse.held = [Owned("r1", "old", "b", START)]
     await warehouse.swept_by(named("r1", "kept", "old", ends=False))

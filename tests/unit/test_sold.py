@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from actuators.holdings import Owned
+from actuators.holdings import RESERVATION, SLOT, Owned
 from actuators.sold import Orphans, Sold, one_per_address, orphans_among, sold_by
 from controlplane.contracts.fleet import Guard, Mode, Offer
 from tests.unit.decide_stories import BURST, RESERVED, fleet_of
@@ -17,12 +17,15 @@ def record(fleet: str, offer: str, seen_ago: float = 0.0, *, ends: bool = False)
     return Sold(fleet, offer, "aws", "", AWS, ends, NOW - seen_ago)
 
 
-def found(owned: Owned, *records: Sold, policies: dict[str, bool] | None = None, ours: set[tuple[str, str]] | None = None) -> list[Orphans]:
-    return orphans_among([owned], records, ours or set(), policies or {}, NOW, 900.0, DAY)
+def found(
+    owned: Owned, *records: Sold, policies: dict[str, bool] | None = None, ours: set[tuple[str, str]] | None = None, place: str = ""
+) -> list[Orphans]:
+    """Return what is orphaned where the first record's supplier is, or at another place."""
+    return orphans_among([owned], place or records[0].place, records, ours or set(), policies or {}, NOW, 900.0, DAY)
 
 
-def held(fleet: str, offer: str, ago: float = 2 * HOUR) -> Owned:
-    return Owned(fleet, offer, "i-1", NOW - ago)
+def held(fleet: str, offer: str, ago: float = 2 * HOUR, form: str = "") -> Owned:
+    return Owned(fleet, offer, "i-1", NOW - ago, form)
 
 
 def test_what_a_policy_names_is_its_actuators() -> None:
@@ -35,6 +38,54 @@ def test_what_another_process_names_is_wanted_there() -> None:
 
 def test_what_carries_a_name_that_this_installation_never_had_is_somebody_elses() -> None:
     assert found(held("theirs", "rented"), record("r1", "rented"), policies={"r1": True}) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [
+        ("aws", {"region": "us-east-1"}, {"region": "eu-west-1"}),
+        ("simulated", {"url": "http://one"}, {"url": "http://two"}),
+        ("market", {"runpod": {"url": "http://one"}}, {"runpod": {"url": "http://two"}}),
+    ],
+    ids=["another region", "another cloud", "another address of a market's supplier"],
+)
+def test_what_an_offer_left_behind_when_it_moved_is_orphaned(kind: str, before: dict[str, object], after: dict[str, object]) -> None:
+    """Its actuator looks where the offer is now, and nobody else looks where it was."""
+    old, new = (
+        Sold("r1", "rented", kind, "runpod" if kind == "market" else "", options, seen_unix=NOW - ago)
+        for options, ago in ((before, HOUR), (after, 0.0))
+    )
+    assert old.key != new.key, "one record does not displace the other"
+    assert found(held("r1", "rented"), old, new, policies={"r1": True})[0].may_end
+    assert found(held("r1", "rented"), new, old, policies={"r1": True}) == []
+
+
+def test_another_way_to_the_same_machines_is_no_other_place() -> None:
+    """Keys are rotated, and the same account may hold many offers: only the address tells for certain that machines are others."""
+    markets = [
+        Sold("r1", "rented--lambda", "market", "lambda", {"lambda_": {"url": "http://l", "api_key_env": name}}) for name in ("OLD", "NEW")
+    ]
+    assert len({one.place for one in markets}) == len({one.key for one in markets}) == 1
+    assert len({one.address for one in markets}) == 2
+
+
+@pytest.mark.parametrize(
+    ("purchase", "form", "kept"),
+    [
+        ("onDemand", "", True),
+        ("onDemand", RESERVATION, False),
+        ("capacityReservation", RESERVATION, True),
+        ("capacityReservation", "", True),
+        ("spot", RESERVATION, False),
+        ("capacityBlock", SLOT, True),
+        ("capacityBlock", "", False),
+    ],
+)
+def test_what_an_earlier_purchase_option_of_an_offer_left_behind_is_orphaned(purchase: str, form: str, kept: bool) -> None:
+    """The actuator of the new option does not look at it."""
+    sold = Sold("r1", "rented", "aws", "", {**AWS, "purchase": purchase}, seen_unix=NOW)
+    orphans = found(held("r1", "rented", form=form), sold, policies={"r1": True})
+    assert [one.may_end for one in orphans] == ([] if kept else [True])
 
 
 @pytest.mark.parametrize("ends", [False, True])
@@ -55,7 +106,7 @@ def test_a_fleet_that_no_process_runs_is_ended_after_a_day_as_its_last_policy_sa
 
 
 def test_a_fleet_of_which_only_purchases_are_remembered_is_reported_and_never_ended() -> None:
-    orphan = found(held("r3", "rented"), ours={("r3", "rented")}, policies={"r1": True})[0]
+    orphan = found(held("r3", "rented"), ours={("r3", "rented")}, policies={"r1": True}, place="aws us-east-1")[0]
     assert (orphan.fleet, orphan.may_end, orphan.is_silent) == ("r3", False, False)
 
 
@@ -88,7 +139,7 @@ def test_what_an_offer_holds_that_can_no_longer_serve_is_left_alone(offer: Offer
     fleet = replace(fleet_of(RESERVED), ineligible={"burst": "the model does not fit"}, ineligible_offers=(offer,))
     records = sold_by(fleet, NOW)
     assert [one.offer for one in records] == bought_as
-    assert [orphan for name in bought_as for orphan in found(held("r1", name), *records, policies={"r1": True})] == []
+    assert [orphan for one in records for orphan in found(held("r1", one.offer), one, *records, policies={"r1": True})] == []
 
 
 def test_what_lists_the_same_is_asked_once_by_the_newest_way_in() -> None:
