@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol, runtime_checkable
 
-from controlplane.contracts.errors import AccessRefused, InsufficientCapacity, QuotaExceeded, SupplierError, Throttled
+from controlplane.contracts.errors import AccessRefused, InsufficientCapacity, NotAsked, QuotaExceeded, SupplierError, Throttled
 from controlplane.contracts.events import PoolStatus, Quote
 from controlplane.contracts.fleet import Offer
 
@@ -45,7 +45,7 @@ class Failed:
 
 
 Result = Applied | Skipped | Failed
-REFUSALS = (InsufficientCapacity, QuotaExceeded, Throttled, AccessRefused)
+REFUSALS = (InsufficientCapacity, QuotaExceeded, Throttled, AccessRefused, NotAsked)
 
 
 def failed(error: SupplierError) -> Failed:

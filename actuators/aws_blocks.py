@@ -13,7 +13,7 @@ from actuators.api import Intent, Result, failed
 from actuators.aws import GONE, TAG_FLEET, TAG_INTENT, TAG_OFFER, TAG_SLOT, ours, tag, tags_of
 from actuators.aws_api import AwsApi
 from actuators.aws_quotes import LINUX, QUOTE_LIFE_SECONDS
-from actuators.holdings import Holding, HoldingState, Listing, Owned
+from actuators.holdings import Holding, HoldingState, Listing, Owned, before_asking
 from actuators.lots import Rented, holdings_of, machine_of, machines_in, replicas_of
 from actuators.purchasing import PurchasingActuator
 from actuators.readiness import Machine, ReadinessProbe
@@ -56,7 +56,8 @@ class BlockSupplier:
     async def buy(self, intent: Intent, offer: Offer) -> tuple[str, ...]:
         """Buy the cheapest block of that many machines, within the money limit and only where no confirmation is asked for."""
         machines = machines_in(intent.count, offer)
-        found = await self.offerings(machines)
+        with before_asking():
+            found = await self.offerings(machines)
         if not found:
             raise InsufficientCapacity(f"no capacity block of {machines} × {self._options['instance_types'][0]} is on offer")
         if self._block.get("confirm", True):
@@ -70,7 +71,9 @@ class BlockSupplier:
     async def purchase(self, offering: Mapping[str, Any], fleet: str, offer: Offer, token: str, max_usd: float) -> tuple[str, ...]:
         """Buy one offering; QuotaExceeded where the blocks held and this one cost more than `max_usd` together."""
         usd = float(offering["UpfrontFee"])
-        spent = sum(float(tag(reservation, TAG_USD) or 0.0) for reservation in await self._reservations(fleet, offer.name))
+        with before_asking():
+            held = await self._reservations(fleet, offer.name)
+        spent = sum(float(tag(reservation, TAG_USD) or 0.0) for reservation in held)
         if usd + spent > max_usd:
             raise QuotaExceeded(f"the block costs {usd:.2f} USD, {spent:.2f} are spent on blocks held, and the limit is {max_usd:.2f}")
         tags = [*tags_of(fleet, offer.name, token), {"Key": TAG_USD, "Value": f"{usd:.2f}"}]

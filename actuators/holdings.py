@@ -4,12 +4,14 @@ Owns plain data and the pure choice; it must not talk to anyone. `purchasing` ac
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from actuators.api import Intent
+from controlplane.contracts.errors import NotAsked, SupplierUnavailable
 from controlplane.contracts.events import Quote
 from controlplane.contracts.fleet import Offer
 
@@ -117,6 +119,15 @@ class Supplier(Protocol):
     async def close(self) -> None:
         """Let go of connections."""
         ...
+
+
+@contextmanager
+def before_asking() -> Iterator[None]:
+    """Make NotAsked of a supplier that does not answer what must be known before a purchase: nothing was bought, for certain."""
+    try:
+        yield
+    except SupplierUnavailable as error:
+        raise NotAsked(str(error)) from error
 
 
 def choose_releases(listing: Listing, offer: Offer, surplus: int) -> tuple[Holding, ...]:

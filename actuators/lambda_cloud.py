@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from actuators.holdings import HoldingState
-from actuators.renting import HttpApi, Listed, Mark, Offered, is_allowed, leaves_unknown
+from actuators.holdings import HoldingState, before_asking
+from actuators.renting import HttpApi, Listed, Mark, Offered, is_allowed, leaves_unknown, understood
 from controlplane.contracts.errors import (
     AccessRefused,
     InsufficientCapacity,
@@ -59,7 +59,8 @@ class LambdaCloud:
 
     async def order(self, mark: Mark) -> str:
         """Launch in the first allowed region that has capacity."""
-        regions = await self._places()
+        with before_asking(), understood():
+            regions = await self._places()
         if not regions:
             raise InsufficientCapacity(f"no allowed region has {self._options['instance_type']}")
         body = {

@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import httpx
 
-from actuators.holdings import HoldingState
-from actuators.renting import HttpApi, Listed, Mark, Offered, is_allowed, leaves_unknown
+from actuators.holdings import HoldingState, before_asking
+from actuators.renting import HttpApi, Listed, Mark, Offered, is_allowed, leaves_unknown, understood
 from controlplane.contracts.errors import (
     AccessRefused,
     InsufficientCapacity,
@@ -61,7 +61,8 @@ class Runpod:
 
     async def order(self, mark: Mark) -> str:
         """Create a pod in the data centres that are allowed and have stock."""
-        places = await self._places()
+        with before_asking(), understood():
+            places = await self._places()
         if not places and (self._regions or self._options.get("data_center_ids")):
             raise InsufficientCapacity(f"no allowed data centre has {self._options['gpu_type']}")
         body = {

@@ -45,6 +45,12 @@ class AccessRefused(SupplierError):
     """Not allowed, or credentials that are missing or over: a person must act, and the next offer should be tried meanwhile."""
 
 
+class NotAsked(SupplierError):
+    """What must be known before asking could not be read: nothing was done, and the next offer should be tried meanwhile."""
+
+    retryable = True
+
+
 class SupplierUnavailable(SupplierError):
     """Not reachable, throttled or failing inside; the outcome of a purchase may be unknown."""
 

@@ -41,7 +41,8 @@ class Sold:
 
 @dataclass
 class CloudWorld:
-    """What a cloud is like. `lost_orders`: orders are carried out and answered with a failure; `refusal` answers every order."""
+    """What a cloud is like. `lost_orders`: orders are carried out and answered with a failure; `refusal` answers every order;
+    `catalogue_status` every question for price and stock."""
 
     wall: FakeWall = field(default_factory=FakeWall)
     lag_seconds: float = 0.0
@@ -52,6 +53,7 @@ class CloudWorld:
     is_down: bool = False
     lost_orders: bool = False
     refusal: tuple[int, dict[str, object]] | None = None
+    catalogue_status: int = 200
     sold: list[Sold] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
 
@@ -100,7 +102,9 @@ class _Served:
         threading.Thread(target=server.run, args=([listener],), daemon=True).start()
 
     def _application(self) -> Starlette:
-        def up(handler: Callable[[Request], Awaitable[Response]], *, sells: bool = False) -> Callable[[Request], Awaitable[Response]]:
+        def up(
+            handler: Callable[[Request], Awaitable[Response]], *, sells: bool = False, tells: bool = False
+        ) -> Callable[[Request], Awaitable[Response]]:
             async def guarded(request: Request) -> Response:
                 world = self.world
                 world.calls.append(f"{request.method} {request.url.path}")
@@ -108,6 +112,8 @@ class _Served:
                     return JSONResponse({}, status_code=503)
                 if request.headers.get("authorization") != f"Bearer {KEY}":
                     return _wrong_key(request)
+                if tells and world.catalogue_status != 200:
+                    return Response(status_code=world.catalogue_status)
                 if sells and world.refusal is not None:
                     return JSONResponse(world.refusal[1], status_code=world.refusal[0])
                 answer = await handler(request)
@@ -118,13 +124,13 @@ class _Served:
         return Starlette(
             routes=[
                 Route("/api/v1/instances", up(self._lambda_instances)),
-                Route("/api/v1/instance-types", up(self._lambda_types)),
+                Route("/api/v1/instance-types", up(self._lambda_types, tells=True)),
                 Route("/api/v1/instance-operations/launch", up(self._lambda_launch, sells=True), methods=["POST"]),
                 Route("/api/v1/instance-operations/terminate", up(self._lambda_terminate), methods=["POST"]),
                 Route("/v2/pods", up(self._runpod_pods)),
                 Route("/v2/pods", up(self._runpod_create, sells=True), methods=["POST"]),
                 Route("/v2/pods/{id}", up(self._runpod_delete), methods=["DELETE"]),
-                Route("/v2/catalog/gpus/{id}", up(self._runpod_catalogue)),
+                Route("/v2/catalog/gpus/{id}", up(self._runpod_catalogue, tells=True)),
                 Route("/ready/{id}", self._ready),
             ]
         )

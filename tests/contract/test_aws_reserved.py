@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from moto.ec2.models import ec2_backends
 
-from actuators.api import Actuator, Applied, Failed
+from actuators.api import Actuator, Applied, Failed, Intent
 from actuators.aws_actuator import aws_actuator
 from actuators.aws_api import AwsApi
 from actuators.aws_blocks import BlockSupplier
 from actuators.readiness import ReadinessProbe
-from controlplane.contracts.errors import InsufficientCapacity
+from controlplane.contracts.errors import InsufficientCapacity, NotAsked
 from tests.contract.actuator_rigs import LAG_SECONDS, offer_with
 from tests.contract.aws_rig import AwsRig, options_with
 from tests.contract.aws_world import ACCOUNT, INSTANCE_TYPE, REGION, AwsWorld
@@ -185,6 +185,16 @@ async def test_a_block_of_unknown_outcome_is_observed_and_never_asked_for_again(
         rig.advance(100.0)
         await rig.actuator().apply(FLEET, rig.offer, 1)
     assert len(rig.world.reserved) == 1
+
+
+@pytest.mark.parametrize("question", ["DescribeCapacityBlockOfferings", "DescribeCapacityReservations"])
+async def test_a_block_whose_price_or_limit_cannot_be_read_is_not_waited_for(question: str) -> None:
+    rig = block_rig()
+    block = BlockSupplier(rig.world.api, options_with(rig.world, **rig.options), ReadinessProbe(None, 0.0), rig.world.wall)
+    rig.world.refusals[question] = ("InternalError", 500)
+    with pytest.raises(NotAsked):
+        await block.buy(Intent(FLEET, rig.offer.name, 1, 1, "open"), rig.offer)
+    assert rig.world.reserved == {}
 
 
 async def test_a_block_is_quoted_by_the_hour_with_its_start_as_the_lead_time() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from actuators.api import Applied, Intent
+from actuators.api import Applied, Failed, Intent
 from actuators.holdings import HoldingState
 from actuators.purchasing import PurchasingActuator
 from actuators.readiness import ReadinessProbe
@@ -160,6 +160,19 @@ async def test_a_cloud_that_is_down_leaves_the_outcome_open(kind: str) -> None:
     world = CloudWorld(is_down=True)
     with pytest.raises(SupplierUnavailable):
         await cloud_of(kind, world).machines()
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+@pytest.mark.parametrize("status", [503, 204], ids=["down", "no body"])
+async def test_what_cannot_be_looked_up_before_an_order_leaves_nothing_open(kind: str, status: int) -> None:
+    """Nothing was ordered, for certain: the next supplier is tried at once, and this one need not be waited for."""
+    world, store = CloudWorld(catalogue_status=status), MemoryIntentStore()
+    cloud = cloud_of(kind, world, ("eu",))
+    result = await PurchasingActuator(RentingSupplier(cloud, ReadinessProbe(None, 900.0), world.wall), store).apply("r1", offer_with(), 2)
+    assert isinstance(result, Failed)
+    assert result.unavailable
+    assert store.history[-1].state == "failed"
+    assert world.sold == []
 
 
 @pytest.mark.parametrize("kind", CLOUDS)
