@@ -4,6 +4,7 @@ Owns the table of names only. To add one: implement `renting.GpuCloud`, add its 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -13,13 +14,14 @@ from actuators.holdings import Supplier
 from actuators.lambda_cloud import LambdaCloud
 from actuators.market import MarketActuator, MarketSettings
 from actuators.readiness import probe_of
-from actuators.renting import ApiKey, GpuCloud, HttpApi, RentingSupplier, Secret
+from actuators.renting import ApiKey, GpuCloud, HttpApi, Pace, RentingSupplier, Secret
 from actuators.runpod import Runpod
 from actuators.simulated import simulated_supplier
 from controlplane.contracts.errors import PolicyError
 
 Maker = Callable[[HttpApi, Mapping[str, Any], Sequence[str], str], GpuCloud]
-CLOUDS: Mapping[str, tuple[str, Maker]] = {"lambda": ("lambda_", LambdaCloud), "runpod": ("runpod", Runpod)}
+# The field of the policy's block, who speaks to it, and the shortest time between two calls of one account, seconds.
+CLOUDS: Mapping[str, tuple[str, Maker, float]] = {"lambda": ("lambda_", LambdaCloud, 1.0), "runpod": ("runpod", Runpod, 0.0)}
 WITH_CLOUD_INIT = ("lambda",)
 
 
@@ -51,14 +53,22 @@ def supplier_of(name: str, options: Mapping[str, Any], secret: Secret, bootstrap
         return simulated_supplier(str(clouds[name]))
     if name not in CLOUDS:
         raise PolicyError(f"there is no supplier {name!r}; known are {', '.join(sorted(CLOUDS))}, and clouds named under market.simulated")
-    field, make = CLOUDS[name]
+    field, make, seconds = CLOUDS[name]
     block = options.get(field)
     if not block:
         raise PolicyError(f"the supplier {name} is not configured: give market.{name} what is to be rented there")
-    api = HttpApi(str(block["url"]), ApiKey(block, secret))
+    pace = pace_of(str(block["url"]), str(block.get("api_key_file") or block.get("api_key_env")), seconds)
+    api = HttpApi(str(block["url"]), ApiKey(block, secret), pace=pace)
     # A pod runs a container: it knows no cloud-init, and what it would be handed instead are its arguments.
     start = bootstrap if name in WITH_CLOUD_INIT else str(block.get("args") or "")
     return RentingSupplier(make(api, block, tuple(options.get("regions") or ()), start), probe_of(block))
+
+
+@cache
+def pace_of(url: str, key_name: str, seconds: float) -> Pace:
+    """Return the turns of an account, the same for all offers of this process."""
+    del url, key_name
+    return Pace(seconds)
 
 
 def bootstrap_of(options: Mapping[str, Any]) -> str:

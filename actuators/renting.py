@@ -4,8 +4,9 @@ Owns the way from machines to replicas: marks of ownership, readiness, lots, par
 To add a cloud, implement `GpuCloud` (see `lambda_cloud`, `runpod`), add it to `market_suppliers`, and give it a rig for the contract suite.
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,16 +208,39 @@ class ApiKey:
         return {"Authorization": f"Bearer {key}"}
 
 
+class Pace:
+    """Turns at one account: at most a call every `seconds`, in the order in which they were asked for. `clock` is seconds of any kind."""
+
+    def __init__(
+        self,
+        seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Let the first go at once."""
+        self._seconds, self._clock, self._sleep = seconds, clock, sleep
+        self._next = 0.0
+
+    async def turn(self) -> None:
+        """Wait for the next turn."""
+        now = self._clock()
+        at = max(now, self._next)
+        self._next = at + self._seconds
+        if at > now:
+            await self._sleep(at - now)
+
+
 class HttpApi:
     """JSON over HTTP. What went wrong on the way is SupplierUnavailable; answers are the caller's to judge."""
 
-    def __init__(self, url: str, key: ApiKey, client: httpx.AsyncClient | None = None) -> None:
+    def __init__(self, url: str, key: ApiKey, client: httpx.AsyncClient | None = None, pace: Pace | None = None) -> None:
         """Speak to `url`."""
-        self._url, self._key = url.rstrip("/"), key
+        self._url, self._key, self._pace = url.rstrip("/"), key, pace or Pace()
         self._client = client or httpx.AsyncClient(timeout=TIMEOUT_SECONDS)
 
     async def call(self, method: str, path: str, **arguments: Any) -> tuple[httpx.Response, Any]:
-        """Return an answer and its JSON body, an empty mapping where it has none."""
+        """Return an answer and its JSON body, an empty mapping where it has none or is a refusal in other words: a proxy's page."""
+        await self._pace.turn()
         try:
             answer = await self._client.request(method, self._url + path, headers=self._key.headers(), **arguments)
         except httpx.HTTPError as error:
@@ -224,6 +248,8 @@ class HttpApi:
         try:
             return answer, answer.json() if answer.content else {}
         except ValueError as error:
+            if not answer.is_success:
+                return answer, {}
             raise SupplierUnavailable(f"{method} {path}: {answer.status_code}, and no JSON") from error
 
     async def close(self) -> None:

@@ -14,7 +14,7 @@ from functools import cache
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from tests.fakes import FakeWall
@@ -42,7 +42,7 @@ class Sold:
 @dataclass
 class CloudWorld:
     """What a cloud is like. `lost_orders`: orders are carried out and answered with a failure; `refusal` answers every order;
-    `catalogue_status` every question for price and stock."""
+    `catalogue_status` every question for price and stock; `page` is what a proxy in front answers every order with."""
 
     wall: FakeWall = field(default_factory=FakeWall)
     lag_seconds: float = 0.0
@@ -54,6 +54,7 @@ class CloudWorld:
     lost_orders: bool = False
     refusal: tuple[int, dict[str, object]] | None = None
     catalogue_status: int = 200
+    page: tuple[int, str] | None = None
     sold: list[Sold] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
 
@@ -114,6 +115,8 @@ class _Served:
                     return _wrong_key(request)
                 if tells and world.catalogue_status != 200:
                     return Response(status_code=world.catalogue_status)
+                if sells and world.page is not None:
+                    return HTMLResponse(world.page[1], status_code=world.page[0])
                 if sells and world.refusal is not None:
                     return JSONResponse(world.refusal[1], status_code=world.refusal[0])
                 answer = await handler(request)

@@ -7,9 +7,10 @@ import pytest
 
 from actuators.api import Applied, Failed, Intent
 from actuators.holdings import HoldingState
+from actuators.market_suppliers import pace_of
 from actuators.purchasing import PurchasingActuator
 from actuators.readiness import ReadinessProbe
-from actuators.renting import GpuCloud, Mark, RentingSupplier
+from actuators.renting import GpuCloud, Mark, Pace, RentingSupplier
 from controlplane.contracts.errors import (
     AccessRefused,
     InsufficientCapacity,
@@ -132,6 +133,40 @@ async def test_each_documented_error_has_its_type(kind: str, status: int, body: 
     with pytest.raises(SupplierError) as raised:
         await cloud_of(kind, world).order(MARK)
     assert type(raised.value) is error
+
+
+@pytest.mark.parametrize("kind", CLOUDS)
+@pytest.mark.parametrize(
+    ("status", "error"), [(429, Throttled), (403, AccessRefused), (502, SupplierUnavailable), (200, SupplierUnavailable)]
+)
+async def test_a_proxys_page_is_judged_by_its_status(kind: str, status: int, error: type[SupplierError]) -> None:
+    """Who asks too often hears so from a proxy in front, in HTML: nothing was ordered then. Only a success must say what it is."""
+    world = CloudWorld(page=(status, "<html>error code: 1015</html>"))
+    with pytest.raises(SupplierError) as raised:
+        await cloud_of(kind, world).order(MARK)
+    assert type(raised.value) is error
+
+
+async def test_calls_of_one_account_keep_their_distance() -> None:
+    now, waits = 100.0, list[float]()
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    pace = Pace(1.0, lambda: now, sleep)
+    for _ in range(3):
+        await pace.turn()
+    now = 102.5
+    await pace.turn()
+    now = 110.0
+    await pace.turn()
+    assert waits == [1.0, 2.0, 0.5], "the first goes at once, and so does one after a quiet while"
+
+
+def test_all_offers_at_one_account_take_turns() -> None:
+    """Lambda allows a call a second; what comes sooner is refused."""
+    assert pace_of("http://cloud", "KEY", 1.0) is pace_of("http://cloud", "KEY", 1.0)
+    assert pace_of("http://cloud", "KEY", 1.0) is not pace_of("http://cloud", "ANOTHER_KEY", 1.0)
 
 
 @pytest.mark.parametrize("kind", CLOUDS)
