@@ -174,7 +174,7 @@ class MarketActuator:
             if self._is_too_dear(shop, offer):
                 results.append((shop.name, Failed(f"{self._usd(shop):.4f} USD is more than was quoted", retryable=True, unavailable=True)))
                 break
-            part = self._part(shop, offer)
+            part = self._part(shop, offer, paid)
             room = affordable(offer, paid, part.usd_per_replica_hour)
             if room is not None and room < offer.replicas_per_lot:
                 results.append((shop.name, Skipped(f"{offer.most_usd_per_hour:.2f} USD/h were decided on, and {paid:.2f} are paid")))
@@ -230,9 +230,15 @@ class MarketActuator:
         usd = self._usd(shop)
         return usd if usd != float("inf") else offer.ceiling_usd_per_replica_hour
 
-    def _part(self, shop: Shop, offer: Offer) -> Offer:
-        """Return the offer as one supplier's part of it, at its price of now."""
-        return replace(part_of(offer, shop.name), usd_per_replica_hour=self._reckoned_usd(shop, offer))
+    def _part(self, shop: Shop, offer: Offer, paid_usd_per_hour: float | None = None) -> Offer:
+        """Return the offer as one supplier's part of it, at its price of now, with the money that the others leave.
+
+        Its own actuator knows nothing of the others, and may find less there than was promised: it buys in the place of that too.
+        """
+        usd, limit = self._reckoned_usd(shop, offer), offer.most_usd_per_hour
+        if limit is not None and paid_usd_per_hour is not None:
+            limit = max(0.0, limit - paid_usd_per_hour + (shop.usd_per_hour(usd) or 0.0))
+        return replace(part_of(offer, shop.name), usd_per_replica_hour=usd, most_usd_per_hour=limit)
 
     def _is_too_dear(self, shop: Shop, offer: Offer) -> bool:
         """Return whether a supplier costs more than was quoted, or than the decision reckoned with: without a quote the policy's price."""

@@ -135,6 +135,26 @@ async def test_what_was_lost_is_not_made_up_for_by_what_is_dearer_than_the_decis
     assert "60.00 USD/h were decided on" in result.reason
 
 
+async def test_what_takes_the_place_of_a_purchase_that_is_given_up_keeps_to_the_money_too(tmp_path: Path) -> None:
+    """One at 30, and three at 20 that were sold and never came: with 115 USD/h, three at 25 are bought in their place and none beside."""
+    rivals = Rivals(tmp_path)
+    rivals.change("cheap", stock_replicas=0)
+    market = rivals.market()
+    await market.apply(FLEET, rivals.offer, 1)
+    rivals.settle()
+    part, opened = part_of(rivals.offer, "cheap").name, rivals.wall.now_unix
+    refused = await rivals.store.latest(FLEET, part)
+    number, revision = (refused.number, refused.revision) if refused is not None else (0, 0)
+    never = Intent(FLEET, part, number + 1, 3, "bought", revision, opened, replicas=("x", "y", "z"), usd_per_replica_hour=20.0)
+    await rivals.store.put(never)
+    rivals.wall.advance(400.0)
+    rivals.change("cheap", stock_replicas=10, usd_per_replica_hour=25.0)
+    await market.observe(FLEET, rivals.offer)
+    await market.quote(rivals.offer)
+    await market.apply(FLEET, replace(rivals.offer, most_usd_per_replica_hour=30.0, most_usd_per_hour=115.0), 5)
+    assert rivals.held() == {"cheap": 3, "dear": 1}
+
+
 async def test_a_restart_does_not_buy_above_the_price_that_was_decided_on(tmp_path: Path) -> None:
     rivals = Rivals(tmp_path)
     rivals.change("cheap", usd_per_replica_hour=25.0)
