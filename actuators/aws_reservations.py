@@ -1,10 +1,11 @@
 """EC2 instances on an On-Demand Capacity Reservation that grows and shrinks with them: the reserved pool's form in the cloud.
 
 Owns the order: first reserve, then launch into the reservation; first end an instance, then give its place back. A reserved place that
-nothing runs in is paid all the same, so it is listed as a replica that failed, and the next `apply` gives it back.
+nothing runs in is paid all the same, so it is listed as replicas that failed, and the next `apply` gives it back.
 https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateCapacityReservation.html
 """
 
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
@@ -27,13 +28,14 @@ class ReservationSupplier(AwsSupplier):
         reservations = await self._reservations(fleet, offer.name)
         listing = await super().listing(fleet, offer)
         live = {holding.lot for holding in listing.holdings if holding.state is not HoldingState.GONE}
-        empty: list[Holding] = []
         places = sum(int(reservation["TotalInstanceCount"]) for reservation in reservations) - len(live)
+        empty: list[Holding] = []
         for reservation in reservations:
-            unused = max(0, min(int(reservation["AvailableInstanceCount"]), places - len(empty) // offer.replicas_per_lot))
-            if unused:
-                made = reservation["CreateDate"].timestamp()
-                empty += holdings_of(Rented(reservation["CapacityReservationId"], "", HoldingState.FAILED, made), offer)
+            unused = max(0, min(int(reservation["AvailableInstanceCount"]), places))
+            places -= unused
+            # They go back together, and are paid for as themselves since now: until then an instance was in them, or was about to be.
+            rented = Rented(reservation["CapacityReservationId"], "", HoldingState.FAILED, listing.now_unix)
+            empty += holdings_of(rented, replace(offer, replicas_per_lot=unused * offer.replicas_per_lot)) if unused else ()
         return Listing(listing.now_unix, (*listing.holdings, *empty))
 
     async def _reservations(self, fleet: str, offer: str) -> list[Any]:

@@ -12,8 +12,10 @@ from actuators.api import Actuator, Applied, Failed, Intent
 from actuators.aws_actuator import aws_actuator
 from actuators.aws_api import AwsApi
 from actuators.aws_blocks import BlockSupplier
+from actuators.ledger import Ledger
 from actuators.readiness import ReadinessProbe
 from controlplane.contracts.errors import InsufficientCapacity, NotAsked
+from controlplane.sim.drill import DrillLedger
 from tests.contract.actuator_rigs import LAG_SECONDS, offer_with
 from tests.contract.aws_rig import AwsRig, options_with
 from tests.contract.aws_world import ACCOUNT, INSTANCE_TYPE, REGION, AwsWorld
@@ -51,8 +53,24 @@ async def test_a_reserved_place_that_nothing_could_be_launched_into_is_given_bac
     result = await rig.actuator().apply(FLEET, rig.offer, 2)
     assert isinstance(result, Failed)
     assert sizes(rig.world) == [("active", 2)]
+    assert (await rig.actuator().observe(FLEET, rig.offer)).failed_replicas == 2, "each place is paid"
     await rig.actuator().apply(FLEET, rig.offer, 0)
     assert sizes(rig.world) == [("cancelled", 2)]
+
+
+async def test_a_place_that_is_empty_for_a_moment_is_not_charged_for_the_time_that_its_instance_was_in_it() -> None:
+    rig, ledgers = reserved_rig(), DrillLedger()
+    rig.options["ledger"] = ledgers
+    await rig.actuator().apply(FLEET, rig.offer, 3)
+    for _ in range(10):
+        rig.advance(3600.0)
+        await rig.actuator().observe(FLEET, rig.offer)
+    await rig.actuator().apply(FLEET, rig.offer, 2)
+    rig.advance(LAG_SECONDS + 1)
+    status = await rig.actuator().observe(FLEET, rig.offer)
+    assert (status.ready, status.failed_replicas) == (2, 1)
+    usd = Ledger.load(ledgers.texts[FLEET, rig.offer.name]).usd
+    assert usd == pytest.approx(3 * 10 * 60.0, rel=0.01)
 
 
 @pytest.mark.parametrize("lost", ["CreateCapacityReservation", "ModifyCapacityReservation", "CreateFleet"])
