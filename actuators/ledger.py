@@ -102,8 +102,8 @@ class LedgerStore(Protocol):
         """Return what was written last, None where nothing was."""
         ...
 
-    async def write(self, fleet: str, offer: str, text: str) -> None:
-        """Write it; a failure is logged and made up for by the next write."""
+    async def write(self, fleet: str, offer: str, text: str) -> bool:
+        """Write it, and return whether that could be done; each text holds everything since, so the next one makes up for it."""
         ...
 
 

@@ -121,7 +121,8 @@ class Trust:
         self._written[fleet, offer] = health.dump()
 
     async def note(self, fleet: str, offer: str, health: Health) -> None:
-        """Write what changed."""
-        if self._store is not None and self._written.get((fleet, offer)) != (text := health.dump()):
-            await self._store.write(fleet, offer, text)
+        """Write what changed since it could last be written."""
+        if self._store is None or self._written.get((fleet, offer)) == (text := health.dump()):
+            return
+        if await self._store.write(fleet, offer, text):
             self._written[fleet, offer] = text

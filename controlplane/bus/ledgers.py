@@ -31,9 +31,11 @@ class KvLedgerStore:
             raise SupplierUnavailable(f"{self._bucket} of {fleet}/{offer} cannot be read: {str(error) or type(error).__name__}") from error
         return (entry.value or b"").decode()
 
-    async def write(self, fleet: str, offer: str, text: str) -> None:
-        """Write it."""
+    async def write(self, fleet: str, offer: str, text: str) -> bool:
+        """Write it, and return whether that could be done; why not is logged."""
         try:
             await (await self._js.key_value(self._bucket)).put(f"{fleet}.{offer}", text.encode())
         except (nats.errors.Error, OSError, TimeoutError) as error:
             log.warning("a record is not written", bucket=self._bucket, fleet=fleet, offer=offer, reason=str(error) or type(error).__name__)
+            return False
+        return True

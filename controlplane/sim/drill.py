@@ -62,9 +62,10 @@ class DrillLedger:
         """Return what was written last."""
         return self.texts.get((fleet, offer))
 
-    async def write(self, fleet: str, offer: str, text: str) -> None:
+    async def write(self, fleet: str, offer: str, text: str) -> bool:
         """Write it."""
         self.texts[fleet, offer] = text
+        return True
 
 
 class DrillStore:

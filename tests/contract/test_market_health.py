@@ -47,6 +47,31 @@ async def test_a_restart_knows_who_is_banned_and_who_refused(tmp_path: Path) -> 
     assert isinstance(await rivals.market().apply(FLEET, rivals.offer, 3), Applied)
 
 
+class Forgetful(DrillLedger):
+    """Loses what is written while NATS is away."""
+
+    is_away = False
+
+    async def write(self, fleet: str, offer: str, text: str) -> bool:
+        return not self.is_away and await super().write(fleet, offer, text)
+
+
+async def test_a_ban_that_could_not_be_written_is_written_when_that_can_be_done_again(tmp_path: Path) -> None:
+    health = Forgetful()
+    rivals = Rivals(tmp_path, settings=MarketSettings(banned_for_seconds=3600.0), health=health)
+    rivals.change("cheap", start_failure_share=1.0)
+    market = rivals.market()
+    await market.apply(FLEET, rivals.offer, 2)
+    rivals.settle()
+    health.is_away = True
+    await market.apply(FLEET, rivals.offer, 2)
+    health.is_away = False
+    rivals.settle()
+    await market.observe(FLEET, rivals.offer)
+    await rivals.market().apply(FLEET, rivals.offer, 3)
+    assert rivals.held() == {"cheap": 0, "dear": 3}
+
+
 async def test_a_supplier_that_never_answers_is_left_in_peace(tmp_path: Path) -> None:
     rivals = Rivals(tmp_path)
     rivals.wires["cheap"].is_cut = True
