@@ -61,14 +61,17 @@ class Ledger:
         return Ledger(leases, dict(sorted(by_day.items())[-DAYS_KEPT:]))
 
     def listing(self, now_unix: float, intent: Intent) -> Listing:
-        """Return the open leases as a listing, all of them pending; those since an intent was opened are of its purchase."""
+        """Return the open leases as a listing, all of them pending; those since an intent was opened are of its purchase.
+
+        By whole seconds, as suppliers tell when a machine was requested. Else they would count twice, as leases and as promised.
+        """
         return Listing(
             now_unix,
             tuple(
                 Holding(
                     id=name,
                     lot=name,
-                    token=intent.token if lease.since_unix >= intent.opened_unix else "",
+                    token=intent.token if lease.since_unix >= int(intent.opened_unix) else "",
                     state=HoldingState.PENDING,
                     requested_unix=lease.since_unix,
                     held_until_unix=lease.held_until_unix,

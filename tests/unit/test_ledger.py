@@ -2,7 +2,9 @@
 
 import pytest
 
+from actuators.api import Intent
 from actuators.holdings import Holding, HoldingState, Listing
+from actuators.intents import unseen
 from actuators.ledger import Books, Ledger
 from controlplane.sim.drill import DrillLedger
 
@@ -48,6 +50,14 @@ def test_a_supplier_that_tells_no_price_is_charged_the_policys() -> None:
 def test_days_are_kept_apart() -> None:
     ledger = after(listing(NOON + HOUR, "a"), listing(NOON + 13 * HOUR, "a"))
     assert ledger.usd_by_day == pytest.approx({"2023-11-14": 2.0, "2023-11-15": 24.0})
+
+
+def test_what_is_told_of_a_silent_supplier_is_of_its_newest_purchase_from_that_purchases_second_on() -> None:
+    """Suppliers tell whole seconds: what was asked for at 12:00:00.7 may read as requested at 12:00:00."""
+    intent = Intent("r1", "rented", 7, 1, "bought", opened_unix=NOON + 0.7, replicas=("a",))
+    told = after(listing(NOON + 60, "a", since=NOON)).listing(NOON + 90, intent)
+    assert unseen(intent, told.seen) == 0
+    assert after(listing(NOON + 60, "a", since=NOON - 1.0)).listing(NOON + 90, intent).seen == {"": 1}
 
 
 async def test_a_restart_goes_on_where_it_was() -> None:
