@@ -157,7 +157,7 @@ class BlockSupplier:
     async def quote(self, offer: Offer) -> Quote | None:
         """Return the price and start of the cheapest block of one machine."""
         now = self._clock()
-        if self._quote is None or now - self._quote[0] > SEARCH_SECONDS:
+        if self._quote is None or not 0.0 <= now - self._quote[0] <= SEARCH_SECONDS:
             found = await self.offerings(1)
             self._quote = (now, self._quote_of(found[0], offer, now) if found else None)
         return self._quote[1]

@@ -71,7 +71,7 @@ class AwsQuotes:
 
     @staticmethod
     def _is_due(read: Read | None, now: float, seconds: float) -> bool:
-        return read is None or now - read[0] > seconds
+        return read is None or not 0.0 <= now - read[0] <= seconds
 
     async def _read(self, question: Awaitable[float | None], last: Read | None, now: float) -> Read | None:
         """Return a new value with its time, the last one while AWS does not answer, nothing where it may not be read."""

@@ -169,7 +169,7 @@ class RentingSupplier:
     async def quote(self, offer: Offer) -> Quote | None:
         """Return a replica's price and stock, asked for at most every half minute."""
         now, lot = self._clock(), offer.replicas_per_lot
-        if self._offered is None or now - self._offered[0] > QUOTE_SECONDS:
+        if self._offered is None or not 0.0 <= now - self._offered[0] <= QUOTE_SECONDS:
             with understood():
                 self._offered = (now, await self._cloud.offered())
         offered = self._offered[1]
@@ -203,8 +203,8 @@ class ApiKey:
                 raise AccessRefused(f"the API key file {self._file} cannot be read: {type(error).__name__}") from error
         else:
             key = (self._secret(self._variable) or "").strip()
-        if not key or not key.isascii():
-            raise AccessRefused(f"there is no API key in {self._file or self._variable}")
+        if not (key and key.isascii() and key.isprintable()):
+            raise AccessRefused(f"there is no API key in {self._file or self._variable}, or none that a header can hold")
         return {"Authorization": f"Bearer {key}"}
 
 

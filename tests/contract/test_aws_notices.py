@@ -47,6 +47,16 @@ async def test_a_price_that_cannot_be_read_now_is_the_last_one_until_it_expires(
     assert await source.quote(offer_with()) is None
 
 
+async def test_a_clock_that_is_set_back_does_not_make_an_old_price_new() -> None:
+    world = AwsWorld()
+    source = supplier(world, purchase="spot")
+    await source.quote(offer_with())
+    world.calls.clear()
+    world.wall.advance(-3600.0)
+    await source.quote(offer_with())
+    assert {"DescribeSpotPriceHistory", "GetServiceQuota"} <= set(world.calls)
+
+
 async def test_the_spot_price_is_that_of_the_dearest_pool_and_shared_by_a_lot() -> None:
     world = AwsWorld(quota=7 * VCPUS)
     quote = await supplier(world, purchase="spot").quote(offer_with(replicas_per_lot=2))

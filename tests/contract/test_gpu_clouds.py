@@ -68,6 +68,16 @@ async def test_the_price_is_the_whole_machines(kind: str, usd: float) -> None:
     assert (await cloud_of(kind, world).offered()).machines == 0
 
 
+async def test_a_clock_that_is_set_back_does_not_make_an_old_price_new() -> None:
+    world, offer = CloudWorld(), offer_with()
+    supplier = RentingSupplier(cloud_of("lambda", world), ReadinessProbe(None, 900.0), world.wall)
+    await supplier.quote(offer)
+    asked = len(world.calls)
+    world.wall.advance(-3600.0)
+    await supplier.quote(offer)
+    assert len(world.calls) == asked + 1
+
+
 @pytest.mark.parametrize(("kind", "eu"), [("lambda", "europe-central-1"), ("runpod", "EU-RO-1")])
 async def test_nothing_is_ordered_outside_the_regions_that_the_policy_allows(kind: str, eu: str) -> None:
     world = CloudWorld()
@@ -220,10 +230,11 @@ async def test_an_answer_that_does_not_read_as_documented_leaves_the_outcome_ope
 
 
 @pytest.mark.parametrize("kind", CLOUDS)
-async def test_a_key_that_no_header_can_hold_is_refused_before_it_is_sent(kind: str) -> None:
+@pytest.mark.parametrize("key", ["schlüssel", "two\nlines"])
+async def test_a_key_that_no_header_can_hold_is_refused_before_it_is_sent(kind: str, key: str) -> None:
     world = CloudWorld()
     with pytest.raises(AccessRefused):
-        await cloud_of(kind, world, key="schlüssel").machines()
+        await cloud_of(kind, world, key=key).machines()
     assert world.calls == []
 
 
