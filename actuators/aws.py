@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateFleet.html
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import structlog
 
 from actuators.api import Intent
-from actuators.aws_api import AwsApi, most_telling
+from actuators.aws_api import AwsApi, NotThere, most_telling
 from actuators.aws_notices import Notices
 from actuators.aws_quotes import AwsQuotes
 from actuators.holdings import RESERVATION, SLOT, Holding, HoldingState, Listing, Owned
@@ -149,10 +150,11 @@ class AwsSupplier:
         """Terminate the replica's instance, or cancel a reservation that is owned; what is gone already is fine."""
         del fleet, offer
         name = machine_of(replica)
-        if name.startswith(RESERVATION_PREFIX):
-            await self._api.call("ec2", "cancel_capacity_reservation", CapacityReservationId=name)
-        else:
-            await self._api.call("ec2", "terminate_instances", InstanceIds=[name])
+        with contextlib.suppress(NotThere):
+            if name.startswith(RESERVATION_PREFIX):
+                await self._api.call("ec2", "cancel_capacity_reservation", CapacityReservationId=name)
+            else:
+                await self._api.call("ec2", "terminate_instances", InstanceIds=[name])
 
     async def owned(self) -> tuple[Owned, ...]:
         """Return every instance and every capacity reservation of the region that carries our tags and has not ended.

@@ -74,14 +74,28 @@ REFUSED = frozenset(
         "UnrecognizedClientException",
     }
 )
+NOT_THERE = frozenset({"InvalidCapacityReservationId.NotFound", "InvalidInstanceID.NotFound"})
 # The token was used with other words: something was asked for, and only the listing says what came of it.
 ASKED_BEFORE = frozenset({"IdempotentParameterMismatch", "IdempotentInstanceTerminated"})
+
+
+class NotThere(SupplierError):
+    """EC2 does not know it, or no longer."""
+
+
+KINDS: tuple[tuple[frozenset[str], type[SupplierError]], ...] = (
+    (INSUFFICIENT, InsufficientCapacity),
+    (QUOTA, QuotaExceeded),
+    (THROTTLED, Throttled),
+    (REFUSED, AccessRefused),
+    (NOT_THERE, NotThere),
+)
 
 
 def typed(code: str, message: str, status: int | None = None) -> SupplierError:
     """Return what an error code means; an unknown one without a server's status is a request that cannot be carried out."""
     text = f"{code}: {message}"
-    for codes, kind in ((INSUFFICIENT, InsufficientCapacity), (QUOTA, QuotaExceeded), (THROTTLED, Throttled), (REFUSED, AccessRefused)):
+    for codes, kind in KINDS:
         if code in codes:
             return kind(text)
     if code in ASKED_BEFORE or (status is not None and status >= 500):

@@ -187,6 +187,15 @@ async def test_instances_of_nobody_or_of_another_offer_are_left_alone() -> None:
     assert len(rig.world.instances()) == 3
 
 
+@pytest.mark.parametrize("name", ["i-00000000000000001", "cr-00000000000000001"])
+async def test_giving_back_what_ec2_knows_no_more_is_fine(name: str) -> None:
+    world = AwsWorld()
+    if name.startswith("cr-"):
+        world.refusals["CancelCapacityReservation"] = ("InvalidCapacityReservationId.NotFound", 400)
+    await supplier(world).release(FLEET, offer_with(), name)
+    assert {"TerminateInstances", "CancelCapacityReservation"} & set(world.calls)
+
+
 async def test_what_is_owned_is_found_whatever_offer_it_was_for() -> None:
     rig = AwsRig(offer_with())
     await rig.actuator().apply(FLEET, rig.offer, 1)
