@@ -24,7 +24,8 @@ from controlplane.contracts.units import SECONDS_PER_HOUR, from_unix
 
 TAG_USD = "tidegate.dev/usd"
 SEARCH_SECONDS = 600.0
-HELD = ("payment-pending", "scheduled", "active", "pending")
+# States in which nothing of a block is paid or to come. Whatever else it says of itself, its money is spent.
+ENDED = ("expired", "cancelled", "failed", "payment-failed", "unsupported")
 
 
 class BlockSupplier:
@@ -173,8 +174,8 @@ class BlockSupplier:
         )
 
     async def _reservations(self, fleet: str, offer: str) -> list[Any]:
-        filters = [*ours(fleet, offer), {"Name": "state", "Values": list(HELD)}]
-        return await self._api.pages("ec2", "describe_capacity_reservations", "CapacityReservations", Filters=filters)
+        found = await self._api.pages("ec2", "describe_capacity_reservations", "CapacityReservations", Filters=ours(fleet, offer))
+        return [reservation for reservation in found if reservation["State"] not in ENDED]
 
     async def _instances(self, fleet: str, offer: str) -> list[Any]:
         reservations = await self._api.pages("ec2", "describe_instances", "Reservations", Filters=ours(fleet, offer))

@@ -194,6 +194,28 @@ async def test_in_confirmation_mode_a_block_is_priced_and_not_bought() -> None:
     assert "PurchaseCapacityBlock" not in rig.world.calls
 
 
+@pytest.mark.parametrize("state", ["delayed", "unavailable", "a state that is new"])
+async def test_a_block_counts_against_its_limit_whatever_becomes_of_it_while_it_is_paid(state: str) -> None:
+    rig = block_rig(max_usd=4000.0)
+    await rig.actuator().apply(FLEET, rig.offer, 2)
+    next(iter(rig.world.reserved.values()))["State"] = state
+    rig.advance(400.0)
+    await rig.actuator().apply(FLEET, rig.offer, 2)
+    await rig.actuator().apply(FLEET, rig.offer, 4)
+    assert rig.world.calls.count("PurchaseCapacityBlock") == 1
+
+
+@pytest.mark.parametrize("state", ["expired", "cancelled", "failed", "payment-failed", "unsupported"])
+async def test_a_block_that_has_ended_leaves_its_money_to_the_next(state: str) -> None:
+    rig = block_rig(max_usd=4000.0)
+    await rig.actuator().apply(FLEET, rig.offer, 2)
+    next(iter(rig.world.reserved.values()))["State"] = state
+    rig.advance(400.0)
+    await rig.actuator().apply(FLEET, rig.offer, 2)
+    await rig.actuator().apply(FLEET, rig.offer, 2)
+    assert rig.world.calls.count("PurchaseCapacityBlock") == 2
+
+
 async def test_a_block_of_unknown_outcome_is_observed_and_never_asked_for_again() -> None:
     rig = block_rig()
     rig.world.lost_replies = {"PurchaseCapacityBlock"}
