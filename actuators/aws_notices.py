@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-no
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -22,9 +23,19 @@ HIDDEN_SECONDS = 60
 MOST_RECEIVES = 5
 REBALANCED_SECONDS = 600.0
 ENDED = ("shutting-down", "terminated")
-
+# A notice of an instance that is not listed, another offer's or long gone, means nothing to us any more after this.
+KEPT_SECONDS = 3600.0
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What was heard of one instance: how to remove it from the queue, when it was sent, and until when the instance is to be kept."""
+
+    receipt: str
+    sent_unix: float
+    until_unix: float
 
 
 class Notices:
@@ -34,8 +45,7 @@ class Notices:
         """Know nothing yet."""
         self._api, self._queue_url = api, queue_url
         self._kinds = (INTERRUPTION, REBALANCE) if heeds_rebalance else (INTERRUPTION,)
-        self._receipts: dict[str, str] = {}
-        self._until_unix: dict[str, float] = {}
+        self._heard: dict[str, Notice] = {}
 
     def leaving(self, instances: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
         """Return which of these instances have had notice, as far as it was heard.
@@ -44,13 +54,13 @@ class Notices:
         after an interruption warning, as AWS takes it in two minutes itself, REBALANCED_SECONDS after a recommendation.
         """
         names = {instance["InstanceId"] for instance in instances}
-        return {name: until for name, until in self._until_unix.items() if name in names}
+        return {name: notice.until_unix for name, notice in self._heard.items() if name in names}
 
     async def hear(self, instances: Sequence[Mapping[str, Any]], now_unix: float) -> None:
-        """Read the queue; the notices of instances that have ended are removed from it.
+        """Read the queue; the notices of instances that have ended are removed from it, and old ones of instances that are not these.
 
-        A notice about an instance that is not among these, another offer's perhaps, comes back into the queue by itself. What was read
-        counts, whatever fails or takes too long afterwards.
+        EventBridge cannot tell whose an instance is, so a queue fills with notices of others. A new one of them comes back into the queue
+        by itself. What was read counts, whatever fails or takes too long afterwards.
         """
         for _ in range(MOST_RECEIVES):
             answer = await self._api.call(
@@ -67,14 +77,18 @@ class Notices:
             if not messages:
                 break
         states = {instance["InstanceId"]: instance["State"]["Name"] for instance in instances}
-        for name in [name for name in self._receipts if states.get(name) in ENDED]:
-            receipt = self._receipts.pop(name)
-            del self._until_unix[name]
-            try:
-                await self._api.call("sqs", "delete_message", QueueUrl=self._queue_url, ReceiptHandle=receipt)
-            except SupplierError as error:
-                # It comes back, with another receipt; one that cannot be removed must not keep the others from being heard.
-                log.warning("a notice is not removed", instance=name, reason=str(error))
+        for name, notice in list(self._heard.items()):
+            is_nobodys = name not in states and now_unix - notice.sent_unix > KEPT_SECONDS
+            if is_nobodys or states.get(name) in ENDED:
+                await self._remove(name)
+
+    async def _remove(self, name: str) -> None:
+        receipt = self._heard.pop(name).receipt
+        try:
+            await self._api.call("sqs", "delete_message", QueueUrl=self._queue_url, ReceiptHandle=receipt)
+        except SupplierError as error:
+            # It comes back, with another receipt; one that cannot be removed must not keep the others from being heard.
+            log.warning("a notice is not removed", instance=name, reason=str(error))
 
     def _note(self, message: Mapping[str, Any], now_unix: float) -> None:
         """Remember a message that is a notice: which instance it is about, and until when that is kept."""
@@ -84,9 +98,12 @@ class Notices:
         except (ValueError, KeyError, TypeError, RecursionError):
             return
         if kind in self._kinds:
-            until = math.inf if kind == INTERRUPTION else _sent_unix(event, now_unix) + REBALANCED_SECONDS
-            self._receipts[name] = message["ReceiptHandle"]
-            self._until_unix[name] = min(until, self._until_unix.get(name, math.inf))
+            before = self._heard.get(name)
+            sent = _sent_unix(event, now_unix)
+            until = math.inf if kind == INTERRUPTION else sent + REBALANCED_SECONDS
+            if before is not None:
+                sent, until = min(sent, before.sent_unix), min(until, before.until_unix)
+            self._heard[name] = Notice(message["ReceiptHandle"], sent, until)
 
 
 def _sent_unix(event: Mapping[str, Any], now_unix: float) -> float:

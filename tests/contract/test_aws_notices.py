@@ -139,6 +139,22 @@ async def test_neither_a_poisoned_notice_nor_one_that_cannot_be_removed_keeps_ot
     assert (status.ready, status.draining) == (1, 1)
 
 
+async def test_notices_of_instances_that_are_nobodys_leave_the_queue_after_an_hour() -> None:
+    """EventBridge cannot tell whose an instance is: a queue hears of all in the account, for days, and ours must not wait behind them."""
+    rig, sqs, queue = rig_with_queue()
+    actuator = rig.actuator()
+    await actuator.apply(FLEET, rig.offer, 1)
+    rig.advance(LAG_SECONDS + 1)
+    ages = {"i-00000000000000001": 3700.0, "i-00000000000000002": 60.0, rig.world.instances()[0].id: 3700.0}
+    for name, age in ages.items():
+        sent = datetime.fromtimestamp(rig.world.wall.now_unix - age, UTC).isoformat()
+        sqs.send_message(QueueUrl=queue, MessageBody=json.dumps({**json.loads(notice(name, INTERRUPTION)), "time": sent}))
+    assert (await actuator.observe(FLEET, rig.offer)).draining == 1
+    assert rig.world.calls.count("DeleteMessage") == 1
+    attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
+    assert int(attributes["ApproximateNumberOfMessages"]) + int(attributes["ApproximateNumberOfMessagesNotVisible"]) == 2
+
+
 async def test_a_mere_recommendation_is_paid_twice_for_ten_minutes_and_no_longer() -> None:
     rig = AwsRig(offer_with())
     sqs = rig.world.client("sqs")
