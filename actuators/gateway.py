@@ -34,7 +34,7 @@ class GatewayRoute:
         return _share(self._refs(route)[0], self._backend)
 
     async def set_share(self, share: float) -> bool:
-        """Make the share be this wherever the backend stands; return whether anything had to be changed."""
+        """Make the share be this wherever the backend stands beside others; return whether anything had to be changed."""
         route = await self._route()
         wanted = [weights_for(refs, self._backend, share) for refs in self._refs(route)]
         if all(weights == _weights(refs) for weights, refs in zip(wanted, self._refs(route), strict=True)):
@@ -84,9 +84,13 @@ def weights_for(refs: list[Json], backend: str, share: float) -> list[int]:
     """Return the weights of a rule that send `share` to the backend.
 
     The others keep their ratio: 1 : 1 with a quarter to the hosted endpoint is 500 : 500 : 333. A share of 1 leaves the others at 0 only
-    where they weigh nothing already; else it is the largest weight that there is.
+    where they weigh nothing already; else it is the largest weight that there is. A backend that stands there more than once shares its
+    weight. A rule without others is left as it is: there is nothing to spill from, and at 0 it would serve nobody.
     """
     weights = _weights(refs)
+    count = sum(ref["name"] == backend for ref in refs)
+    if count == len(refs):
+        return weights
     own = sum(weight for ref, weight in zip(refs, weights, strict=True) if ref["name"] != backend)
     factor = ceil(RESOLUTION / own) if 0 < own < RESOLUTION else 1
     if share <= 0.0:
@@ -96,7 +100,7 @@ def weights_for(refs: list[Json], backend: str, share: float) -> list[int]:
     elif share >= 1.0:
         hosted = LARGEST_WEIGHT
     else:
-        hosted = min(LARGEST_WEIGHT, max(1, round(own * factor * share / (1.0 - share))))
+        hosted = min(LARGEST_WEIGHT, max(1, round(own * factor * share / (1.0 - share) / count)))
     return [hosted if ref["name"] == backend else weight * factor for ref, weight in zip(refs, weights, strict=True)]
 
 

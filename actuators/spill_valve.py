@@ -38,8 +38,8 @@ class SpillValve:
         """Return the valve now.
 
         What would miss the SLO is the demand beyond what is ready, and a backlog that should be gone in half a minute: 120/s offered
-        to 100/s with 300 waiting wants 30/s. It opens to that at once and closes by a sixtieth of its last opening a second. Where
-        demand or capacity are not known it stays, within the allowance.
+        to 100/s with 300 waiting wants 30/s. It opens to that at once and closes by a sixtieth of the allowance a second. Where demand
+        or capacity are not known it stays, within the allowance.
         """
         limit = allowance.per_second if now_unix < allowance.until_unix else 0.0
         wanted = self.per_second

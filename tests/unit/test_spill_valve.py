@@ -65,6 +65,19 @@ def refs(*weights: int | None) -> list[dict[str, object]]:
     return [{"name": name, **({} if weight is None else {"weight": weight})} for name, weight in zip(names, weights, strict=True)]
 
 
+def test_a_backend_that_a_rule_names_twice_gets_the_share_once() -> None:
+    """Two ports of one service, say: the allowance is for both together."""
+    twice = [{"name": "hosted", "port": 80}, {"name": "hosted", "port": 81}, {"name": "own", "weight": 1000}]
+    assert weights_for(twice, "hosted", 0.2) == [125, 125, 1000]
+    assert weights_for(twice, "hosted", 0.0) == [0, 0, 1000]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_a_rule_that_leads_to_the_hosted_endpoint_alone_is_left_as_it_is(share: float) -> None:
+    """A path of its own, say: with a weight of 0 it would answer every request with an error."""
+    assert weights_for(refs(7), "hosted", share) == [7]
+
+
 @pytest.mark.parametrize(
     ("before", "share", "after"),
     [
