@@ -41,7 +41,11 @@ async def sweep(paths: Sequence[Path], *, end: bool, nats_url: str | None = None
     found = left = 0
     ends = dict.fromkeys(fleets_here, end)
     for sold in asked:
-        supplier = sold.supplier(read_secret)
+        try:
+            supplier = sold.supplier(read_secret)
+        except PolicyError as error:
+            lines.append(_unknown(sold, error))
+            continue
         try:
             owned = await _owned(sold, supplier, lines)
             for orphans in orphans_among(owned, sold.place, known, ours, ends, now, GONE_SECONDS, SILENT_SECONDS):
@@ -77,8 +81,12 @@ async def _owned(sold: Sold, supplier: Supplier, lines: list[str]) -> Sequence[O
     try:
         return await supplier.owned()
     except SupplierError as error:
-        lines.append(f"unknown what the supplier of {sold.fleet}/{sold.offer} holds: {error}")
+        lines.append(_unknown(sold, error))
         return ()
+
+
+def _unknown(sold: Sold, error: TidegateError) -> str:
+    return f"unknown what the supplier of {sold.fleet}/{sold.offer} holds: {error}"
 
 
 async def _ended(supplier: Supplier, orphans: Orphans, name: str, lines: list[str]) -> bool:

@@ -173,15 +173,24 @@ async def test_what_a_person_sweeps_with_nats_includes_suppliers_that_no_policy_
         await actuator.apply("r2", rented("gone"), 2)
         await actuator.close()
         records = SoldRecords(client)
+        await records.note(Sold("r2", "a-closed", "market", "closed-down", {"suppliers": ["closed-down"]}, seen_unix=START - 1e9))
         await records.note(Sold("r2", "gone", "simulated", "", {"url": cloud.url}, seen_unix=START - 1e9))
         policy = tmp_path / "policy.yaml"
         policy.write_text(POLICY)
         lines, code = await sweep([policy], end=False, nats_url=server.url)
         assert (len([line for line in lines if line.startswith("unwanted")]), code) == (2, 1)
         lines, code = await sweep([policy], end=True, nats_url=server.url)
-        assert ("2 unwanted, 2 ended" in lines[-1], code) == (True, 0)
+        assert ("2 unwanted, 2 ended" in lines[-1], code) == (True, 1)
+        assert [line for line in lines if line.startswith("unknown")] == [UNKNOWN], "one that cannot be asked does not keep the others"
+        await records.forget(Sold("r2", "a-closed", "market", "closed-down", {"suppliers": ["closed-down"]}))
+        lines, code = await sweep([policy], end=True, nats_url=server.url)
+        assert ("0 unwanted, 0 ended" in lines[-1], code) == (True, 0)
 
 
+UNKNOWN = (
+    "unknown what the supplier of r2/a-closed holds: there is no supplier 'closed-down'; known are lambda, runpod, and clouds named under "
+    "market.simulated"
+)
 POLICY = """
 apiVersion: tidegate.dev/v1alpha1
 kind: Fleet
