@@ -12,7 +12,7 @@ from actuators.holdings import Holding, HoldingState, Listing, Supplier, choose_
 from actuators.intents import IntentState, Purchases, affordable, is_unknown, unseen, usd_per_hour_of
 from actuators.ledger import Books, LedgerStore
 from actuators.lots import machine_of
-from controlplane.contracts.errors import SupplierError
+from controlplane.contracts.errors import SupplierError, SupplierUnavailable
 from controlplane.contracts.events import PoolStatus, Quote
 from controlplane.contracts.fleet import Offer
 from controlplane.contracts.units import from_unix
@@ -132,13 +132,19 @@ class PurchasingActuator:
     async def _settled(self, intent: Intent | None, offer: Offer, listing: Listing) -> Intent | None:
         """Close the intent if the listing allows; a purchase of unknown size that is listed in part is asked for again, to learn it.
 
-        That waits for the settling of the rest where the supplier does not remember tokens.
+        That waits for the settling of the rest where the supplier does not remember tokens, and for the next time where it does not answer.
         """
         intent = await self._purchases.settle(intent, listing.seen, listing.now_unix)
-        if intent is not None and is_unknown(intent) and listing.seen[intent.token] and self._supplier.remembers_tokens:
+        if intent is None or not (is_unknown(intent) and listing.seen[intent.token] and self._supplier.remembers_tokens):
+            return intent
+        try:
             intent = await self._purchases.ask(intent, offer, again=True)
-            intent = await self._purchases.settle(intent, listing.seen, listing.now_unix)
-        return intent
+        except SupplierUnavailable:
+            stored = await self._purchases.latest(intent.fleet, offer)
+            if stored is None or (stored.number, stored.state) != (intent.number, intent.state):
+                raise IntentConflict("somebody else bought since the listing") from None
+            return stored
+        return await self._purchases.settle(intent, listing.seen, listing.now_unix)
 
     async def _grow(self, fleet: str, offer: Offer, target: int, listing: Listing, latest: Intent | None) -> Result:
         missing = target - listing.counted

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from actuators.api import Applied, Failed, Intent
 from actuators.holdings import Holding, HoldingState, Listing, Owned
 from actuators.lots import Rented, holdings_of, machine_of, replicas_of
 from actuators.purchasing import PurchasingActuator
-from controlplane.contracts.errors import SupplierUnavailable
+from controlplane.contracts.errors import SupplierUnavailable, Throttled
 from controlplane.contracts.events import Quote
 from controlplane.contracts.fleet import Offer
 from tests.contract.actuator_rigs import offer_with
@@ -23,15 +25,19 @@ class Machines:
     stuck: frozenset[str] = frozenset()
     released: list[str] = field(default_factory=list)
     bought: list[int] = field(default_factory=list)
+    token: str = ""
+    is_throttled: bool = False
     remembers_tokens = True
 
     async def listing(self, fleet: str, offer: Offer) -> Listing:
         holdings: list[Holding] = []
         for name, state in self.states.items():
-            holdings += holdings_of(Rented(name, "", state, 0.0), offer)
+            holdings += holdings_of(Rented(name, self.token, state, 0.0), offer)
         return Listing(1000.0, tuple(holdings))
 
     async def buy(self, intent: Intent, offer: Offer) -> tuple[str, ...]:
+        if self.is_throttled:
+            raise Throttled("asked too often")
         self.bought.append(intent.count)
         return tuple(replica for index in range(intent.count) for replica in replicas_of(f"new-{index}", offer))
 
@@ -77,6 +83,17 @@ async def test_a_failed_machine_that_cannot_be_ended_stops_neither_others_nor_gr
     assert isinstance(result, Applied)
     assert (machines.bought, result.reason) == ([3], "a cannot be ended")
     assert machines.released == ["a", "b"]
+
+
+@pytest.mark.parametrize("target", [3, 1])
+async def test_a_purchase_whose_size_cannot_be_learnt_now_keeps_nothing_from_being_given_back(target: int) -> None:
+    """It was listed in part, and its outcome is unknown: it is asked for again, and the supplier is asked too often."""
+    store = MemoryIntentStore()
+    intent = await store.put(Intent(FLEET, offer_with().name, 1, 4, "open", opened_unix=990.0, reason="outcome unknown: no reply"))
+    machines = Machines({"a": HoldingState.FAILED, **ready("b", "c")}, token=intent.token, is_throttled=True)
+    await PurchasingActuator(machines, store).apply(FLEET, offer_with(), target)
+    assert machines.released == (["a"] if target == 3 else ["a", "b"])
+    assert store.history[-1].state == "open"
 
 
 async def test_a_machine_of_several_replicas_is_given_back_once() -> None:
