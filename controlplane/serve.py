@@ -140,7 +140,8 @@ async def _serve(settings: Settings) -> None:
         for problem in replay.problems:
             log.warning("the trace has a flaw", fleet=replay.fleet, trace=replay.workload.name, problem=problem)
     async with running(settings) as plane:
-        addresses = {"nats": redacted(plane.nats_url), "cloud": plane.cloud_url, "web": plane.web_url}
+        folder = str(settings.folder) if plane.server is not None else None
+        addresses = {"nats": redacted(plane.nats_url), "folder": folder, "cloud": plane.cloud_url, "web": plane.web_url}
         log.info("tidegate is up", **addresses, fleets=[fleet.name for fleet in settings.fleets])
         for fleet in settings.fleets:
             log.info("fleet", name=fleet.name, mode=fleet.guard.mode, services=settings.services)

@@ -156,7 +156,7 @@ class EmbeddedServer:
         while time.monotonic() < deadline:
             status = shim.poll()
             if status == reaper.EXIT_LOCKED:
-                raise BusError(f"another tidegate uses the folder {self._folder}; stop it, or give this one its own folder")
+                raise BusError(f"another tidegate uses the folder {self._folder}; stop it, or give this one its own with --folder")
             if status is not None:
                 raise BusError(f"the embedded nats-server ended with status {status}; its last lines:\n{self._last_lines()}")
             if await _greeting_name(self.port) == name:
