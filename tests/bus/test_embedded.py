@@ -127,7 +127,7 @@ async def test_a_taken_port_is_named_with_the_servers_own_words(tmp_path: Path) 
 
 async def test_a_folder_serves_one_server_at_a_time(server: EmbeddedServer, tmp_path: Path) -> None:
     second = EmbeddedServer(tmp_path / "nats", port=0, lock_wait_seconds=0.1)
-    with pytest.raises(BusError, match="another tidegate uses the folder .* its own with --folder"):
+    with pytest.raises(BusError, match=r"another tidegate uses the folder .* its own with --folder"):
         await second.start()
 
 
