@@ -101,6 +101,7 @@ class Fold[S]:
         self.caught_up = asyncio.Event()
         self._client = client
         self._name, self._fleet = f"tidegate-{service}", fleet
+        self._log = log.bind(service=self._name, fleet=fleet)
         self._folding = folding
         self._subjects = tuple(subjects)
         self._snapshot_seconds = snapshot_seconds
@@ -123,7 +124,7 @@ class Fold[S]:
         last_in_stream = await self._restore()
         outbox = Outbox(self._client, self._publisher, self._epoch)
         reader = OrderedReader(self._client, INPUTS_STREAM, self._subjects, self.sequence, self._name)
-        log.info("folding", service=self._name, after=self.sequence, last=last_in_stream)
+        self._log.info("folding", after=self.sequence, last=last_in_stream)
         saved_at = time.monotonic()
         try:
             while not self._stopping.is_set():
@@ -156,11 +157,11 @@ class Fold[S]:
                 raise SnapshotError(f"the snapshot of {self._name} was taken of another stream")
             self.state = self._folding.load(snapshot.state)
         except SnapshotError as error:
-            log.warning("the state is rebuilt from the stream's start", service=self._name, reason=str(error))
+            self._log.warning("the state is rebuilt from the stream's start", reason=str(error))
             return info.state.last_seq
         self.sequence = self._saved_sequence = snapshot.sequence
         if info.state.first_seq > snapshot.sequence + 1:
-            log.warning("inputs after the snapshot are no longer kept", service=self._name, first=info.state.first_seq, after=self.sequence)
+            self._log.warning("inputs after the snapshot are no longer kept", first=info.state.first_seq, after=self.sequence)
         return info.state.last_seq
 
     async def _fold_batch(self, batch: Sequence[Msg], outbox: Outbox) -> None:
@@ -182,7 +183,7 @@ class Fold[S]:
                 if self._stopping.is_set():
                     # Nothing was advanced: after a restart the same inputs give the same outputs.
                     raise
-                log.warning("outputs wait for the server", service=self._name, outputs=len(outputs), reason=str(error))
+                self._log.warning("outputs wait for the server", outputs=len(outputs), reason=str(error))
         self.sequence = sequence
         self.counts.published, self.counts.repeated = outbox.counts.published, outbox.counts.repeated
 
@@ -212,7 +213,7 @@ class Fold[S]:
                 # One event that trips a defect of ours must not stop the fleet's control: it is kept for inspection.
                 self.counts.failed += 1
                 reason = f"the step of {self._name} failed"
-                log.exception(reason, subject=message.subject, sequence=sequence)
+                self._log.exception(reason, subject=message.subject, sequence=sequence)
                 told = f"step failed: {error!r}"
                 return [outbox.dead_letter_of(message.subject, message.data, sequence, told, message.headers or {}, reason)]
         self.counts.folded += 1
@@ -252,10 +253,10 @@ class Fold[S]:
                 self._saved_sequence = self.sequence
                 self.counts.snapshots += 1
             else:
-                log.warning("snapshot not written: another writer is ahead", service=self._name, sequence=self.sequence)
+                self._log.warning("snapshot not written: another writer is ahead", sequence=self.sequence)
         except BusError as error:
             # The stream still holds what a snapshot would have saved us from reading again.
-            log.warning("snapshot not written", service=self._name, reason=str(error))
+            self._log.warning("snapshot not written", reason=str(error))
 
 
 def tell(hear: Callable[[Event], None], event: Event) -> None:

@@ -145,6 +145,8 @@ async def test_bad_inputs_are_set_aside_and_the_loop_goes_on(client: Client) -> 
     assert sorted(line["sequence"] for line in logs if line["event"] == "input set aside") == [1, 2, 3, 4], (
         "by who wrote the letter, and only once"
     )
+    told = {(line["service"], line["fleet"]) for line in logs if line["event"] == "folding"}
+    assert told == {("tidegate-planner", FLEET), ("tidegate-forecaster", FLEET)}, "which of many fleets a line is of"
     dead = (await js.stream_info(DEAD_STREAM)).state
     assert dead.messages == 4, "each bad input once, however many services met it"
     messages = [await js.get_msg(DEAD_STREAM, sequence) for sequence in range(1, 5)]
