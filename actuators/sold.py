@@ -1,7 +1,7 @@
 """What is bought from whom: each supplier of each offer as a record that outlives the offer, and what is still held of those that are gone.
 
 Owns the records and the pure choice of what is orphaned; it must not end anything. `controlplane.services.sweeper` and the command
-`sweep` act on it. A record holds addresses and names of variables, never a secret.
+`sweep` act on it. A record holds addresses and names of variables and files, never a secret.
 """
 
 import json
@@ -19,8 +19,8 @@ from controlplane.contracts.fleet import Fleet, Mode, Offer, Tier
 
 # What the actuators of AWS's purchase options look after, where it is not instances of all kinds.
 KEPT: Mapping[str, tuple[str, ...]] = {"capacityReservation": ("", SLOT, RESERVATION), "capacityBlock": (SLOT,)}
-# What a machine is started with is no business of who looks for machines.
-LEFT_OUT = ("template", "template_values", "ledger", "health", "secret")
+# All that it takes to look for machines and to end them; what is rented, and what it is started with, is no business of a record.
+AWS_WAY_IN, CLOUD_WAY_IN = ("region", "purchase", "instance_types"), ("url", "api_key_env", "api_key_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Sold:
 
     @property
     def address(self) -> str:
-        """The way there, by which all that is ours is listed at once: two offers of one region, or of one account, are one."""
+        """The way there, by which all that is ours is listed at once: two offers of one region, or of one account's key, are one."""
         return self.place if self.kind == "aws" else f"{self.name} {json.dumps(self._block, sort_keys=True, default=str)}"
 
     @property
@@ -107,15 +107,28 @@ def sold_by(fleet: Fleet, now_unix: float = 0.0) -> list[Sold]:
     for offer in (*fleet.offers, *fleet.ineligible_offers):
         if not is_sold(offer):
             continue
-        options = {name: value for name, value in offer.actuator_options.items() if name not in LEFT_OUT}
+        options = offer.actuator_options
         if offer.actuator == "aws":
-            found.append(Sold(fleet.name, offer.name, "aws", "", options, ends, now_unix))
+            found.append(Sold(fleet.name, offer.name, "aws", "", _some(options, AWS_WAY_IN), ends, now_unix))
         elif offer.actuator == "simulated":
-            found.append(Sold(fleet.name, pool_of(offer), "simulated", "", options, ends, now_unix))
+            found.append(Sold(fleet.name, pool_of(offer), "simulated", "", _some(options, ("url",)), ends, now_unix))
         else:
-            names = [str(name) for name in options["suppliers"]]  # type: ignore[attr-defined]
-            found += [Sold(fleet.name, part_of(offer, name).name, "market", name, options, ends, now_unix) for name in names]
+            for name in options["suppliers"]:  # type: ignore[attr-defined]
+                part, way = part_of(offer, str(name)).name, _way_in(str(name), options)
+                found.append(Sold(fleet.name, part, "market", str(name), way, ends, now_unix))
     return found
+
+
+def _some(options: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: options[name] for name in names if name in options}
+
+
+def _way_in(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what leads to one supplier of a market."""
+    clouds = options.get("simulated") or {}
+    if name in clouds:
+        return {"simulated": {name: clouds[name]}}
+    return {field: _some(block, CLOUD_WAY_IN) for field in (f"{name}_", name) if (block := options.get(field))}
 
 
 def stand_in(offer: str) -> Offer:

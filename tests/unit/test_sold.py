@@ -10,6 +10,7 @@ from controlplane.contracts.fleet import Guard, Mode, Offer
 from tests.unit.decide_stories import BURST, RESERVED, fleet_of
 
 NOW, HOUR, DAY = 1_800_000_000.0, 3600.0, 86400.0
+SIM = {"sim": "http://s"}
 AWS = {"region": "us-east-1", "instance_types": ("p5en.48xlarge",), "launch_template": "serve"}
 
 
@@ -117,6 +118,24 @@ def test_a_record_survives_as_text_and_holds_neither_bootstrap_nor_stores() -> N
     again = Sold.load(sold.dump())
     assert (again.fleet, again.offer, again.address, again.seen_unix) == ("r1", "burst", "aws us-east-1", NOW)
     assert not {"secret", "template_values"} & again.options.keys()
+
+
+def test_a_record_of_a_market_holds_the_way_in_and_nothing_of_what_is_rented_there() -> None:
+    """So no argument of a container gets into it, and two offers of one account are asked for once."""
+    way = {"url": "http://r", "api_key_env": "KEY", "api_key_file": None}
+    pods = [{**way, "gpu_type": kind, "args": "--token hf_x", "readiness": {"url": "http://{id}"}} for kind in ("H200", "B200")]
+    offers = [
+        replace(
+            BURST, name=f"offer-{at}", actuator="market", actuator_options={"suppliers": ("runpod", "sim"), "runpod": pod, "simulated": SIM}
+        )
+        for at, pod in enumerate(pods)
+    ]
+    records = sold_by(fleet_of(*offers), NOW)
+    assert [one.name for one in records] == ["runpod", "sim", "runpod", "sim"]
+    assert not any("hf_x" in one.dump() or "H200" in one.dump() for one in records)
+    assert len(one_per_address(records)) == 2
+    for one in one_per_address(records):
+        assert Sold.load(one.dump()).supplier({"KEY": "k"}.get)
 
 
 @pytest.mark.parametrize(("mode", "frozen", "ends"), [(Mode.ACT, False, True), (Mode.RECOMMEND, False, False), (Mode.ACT, True, False)])
