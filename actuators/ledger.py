@@ -15,6 +15,7 @@ from actuators.holdings import Holding, HoldingState, Listing
 from controlplane.contracts.units import SECONDS_PER_HOUR
 
 DAYS_KEPT = 62
+SECONDS_PER_DAY = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +45,18 @@ class Ledger:
         now = listing.now_unix
         paid = {one.id: one for one in listing.holdings if one.state is not HoldingState.GONE}
         leases: dict[str, Lease] = {}
-        usd = 0.0
+        by_day = dict(self.usd_by_day)
         for name, lease in self.leases.items():
             if name in paid:
                 leases[name] = lease
             else:
-                usd += _usd(lease, max((lease.until_unix + now) / 2.0, lease.held_until_unix))
+                _charge(by_day, lease, max((lease.until_unix + now) / 2.0, lease.held_until_unix))
         for name, one in paid.items():
             price = one.usd_per_hour or usd_per_hour or 0.0
             until = max(one.held_until_unix, one.requested_unix + hold_seconds)
             lease = leases.get(name) or Lease(one.requested_unix, one.requested_unix, price, until)
-            usd += _usd(lease, now)
+            _charge(by_day, lease, now)
             leases[name] = replace(lease, until_unix=max(now, lease.until_unix))
-        day = datetime.fromtimestamp(now, UTC).date().isoformat()
-        by_day = {**self.usd_by_day, day: self.usd_by_day.get(day, 0.0) + usd}
         return Ledger(leases, dict(sorted(by_day.items())[-DAYS_KEPT:]))
 
     def listing(self, now_unix: float, intent: Intent) -> Listing:
@@ -94,8 +93,14 @@ class Ledger:
         return cls({name: Lease(**lease) for name, lease in body["leases"].items()}, body["usd_by_day"])
 
 
-def _usd(lease: Lease, until_unix: float) -> float:
-    return max(0.0, until_unix - lease.until_unix) / SECONDS_PER_HOUR * lease.usd_per_hour
+def _charge(usd_by_day: dict[str, float], lease: Lease, until_unix: float) -> None:
+    """Add what a lease costs until a time, to the UTC days that it falls into."""
+    at = lease.until_unix
+    while at < until_unix:
+        end = min(until_unix, (at // SECONDS_PER_DAY + 1.0) * SECONDS_PER_DAY)
+        day = datetime.fromtimestamp(at, UTC).date().isoformat()
+        usd_by_day[day] = usd_by_day.get(day, 0.0) + (end - at) / SECONDS_PER_HOUR * lease.usd_per_hour
+        at = end
 
 
 class LedgerStore(Protocol):

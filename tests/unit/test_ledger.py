@@ -49,7 +49,12 @@ def test_a_supplier_that_tells_no_price_is_charged_the_policys() -> None:
 
 def test_days_are_kept_apart() -> None:
     ledger = after(listing(NOON + HOUR, "a"), listing(NOON + 13 * HOUR, "a"))
-    assert ledger.usd_by_day == pytest.approx({"2023-11-14": 2.0, "2023-11-15": 24.0})
+    assert ledger.usd_by_day == pytest.approx({"2023-11-14": 24.0, "2023-11-15": 2.0})
+
+
+def test_what_nobody_looked_at_for_days_is_charged_to_those_days() -> None:
+    ledger = after(listing(NOON + HOUR, "a"), listing(NOON + 61 * HOUR, "a"))
+    assert ledger.usd_by_day == pytest.approx({"2023-11-14": 24.0, "2023-11-15": 48.0, "2023-11-16": 48.0, "2023-11-17": 2.0})
 
 
 def test_what_is_told_of_a_silent_supplier_is_of_its_newest_purchase_from_that_purchases_second_on() -> None:
