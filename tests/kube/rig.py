@@ -27,6 +27,8 @@ class KubernetesRig:
     plane: ControlPlane
     offer: Offer
     store: MemoryIntentStore = field(default_factory=MemoryIntentStore)
+    # What a replica costs the policy says.
+    quotes = False
 
     def __post_init__(self) -> None:
         self.namespace = f"rig-{next(_NUMBERS)}"
