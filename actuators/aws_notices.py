@@ -39,12 +39,11 @@ class Notice:
 
 
 class Notices:
-    """One queue of one region. `heeds_rebalance`: a recommendation counts as a notice too, although the instance may live on."""
+    """One queue of one region. A recommendation counts as a notice too, although the instance may live on."""
 
-    def __init__(self, api: AwsApi, queue_url: str, *, heeds_rebalance: bool = True) -> None:
+    def __init__(self, api: AwsApi, queue_url: str) -> None:
         """Know nothing yet."""
         self._api, self._queue_url = api, queue_url
-        self._kinds = (INTERRUPTION, REBALANCE) if heeds_rebalance else (INTERRUPTION,)
         self._heard: dict[str, Notice] = {}
 
     def leaving(self, instances: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
@@ -97,7 +96,7 @@ class Notices:
             name, kind = str(event["detail"]["instance-id"]), event["detail-type"]
         except (ValueError, KeyError, TypeError, RecursionError):
             return
-        if kind in self._kinds:
+        if kind in (INTERRUPTION, REBALANCE):
             before = self._heard.get(name)
             sent = _sent_unix(event, now_unix)
             until = math.inf if kind == INTERRUPTION else sent + REBALANCED_SECONDS

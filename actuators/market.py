@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from actuators.api import Applied, Failed, IntentStore, Result, Skipped
-from actuators.holdings import HoldingState, Owned, Supplier
+from actuators.holdings import HoldingState, Supplier
 from actuators.intents import ROUNDING_USD, affordable
 from actuators.ledger import Ledger, LedgerStore
 from actuators.market_health import Health, Trust
@@ -282,11 +282,6 @@ class MarketActuator:
             usd_per_replica_hour=self._quoted_usd,
             stock_replicas=None if None in stocks else sum(stock or 0 for stock in stocks),
         )
-
-    async def owned(self) -> tuple[Owned, ...]:
-        """Return all that any supplier has marked as ours."""
-        found = [await shop.supplier.owned() for shop in self._shops]
-        return tuple(one for of_shop in found for one in of_shop)
 
     async def close(self) -> None:
         """Let go of connections."""
