@@ -26,7 +26,7 @@ from controlplane.services.reconciler import Publish
 
 SERVICE = "sweeper"
 ALL_FLEETS = "all-fleets"
-PERIOD_SECONDS = 300.0
+PERIOD_SECONDS, RETRY_SECONDS = 300.0, 5.0
 # An offer that no policy has named for so long is gone; where another process may have named it, that one may only be down.
 GONE_SECONDS = 900.0
 SILENT_SECONDS = 86400.0
@@ -52,16 +52,21 @@ class Records(Protocol):
 
 
 async def keep_named(
-    fleets: Sequence[Fleet], records: Records, clock: Clock, stopping: asyncio.Event, period_seconds: float = PERIOD_SECONDS
+    fleets: Sequence[Fleet], records: Records, clock: Clock, stopping: asyncio.Event, retry_seconds: float = RETRY_SECONDS
 ) -> None:
-    """Write now and again that these fleets' offers are named, until stopped; whoever holds the sweep's lease."""
+    """Write now and again that these fleets' offers are named, until stopped; whoever holds the sweep's lease.
+
+    After an outage that is done within seconds: what could not be named for so long is taken for gone by the next sweep.
+    """
     while not stopping.is_set():
+        pause = PERIOD_SECONDS
         try:
             await _name(fleets, records, clock.now())
         except BusError as error:
             log.warning("offers are not named", reason=str(error))
+            pause = retry_seconds
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(period_seconds):
+            async with asyncio.timeout(pause):
                 await stopping.wait()
 
 

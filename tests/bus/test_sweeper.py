@@ -19,15 +19,16 @@ from controlplane.bus.sold import SoldRecords
 from controlplane.bus.watch import newest
 from controlplane.clocks import VirtualClock
 from controlplane.commands.suppliers import sweep
-from controlplane.contracts.errors import SupplierUnavailable
+from controlplane.contracts.errors import BusError, SupplierUnavailable
 from controlplane.contracts.events import Actuation, Event, Outcome
 from controlplane.contracts.fleet import Fleet, Guard, Mode, Offer
 from controlplane.contracts.subjects import OUTPUTS_STREAM
 from controlplane.services.actuator import SERVICE as ACTUATOR
-from controlplane.services.sweeper import ALL_FLEETS, GONE_SECONDS, SERVICE, SILENT_SECONDS, Sweeper
+from controlplane.services.sweeper import ALL_FLEETS, GONE_SECONDS, SERVICE, SILENT_SECONDS, Sweeper, keep_named
 from controlplane.sim.cloud_config import CloudConfig, OfferWorld
 from controlplane.sim.cloud_process import CloudProcess
 from controlplane.web.metrics import Meter
+from tests.bus.conftest import Eventually
 from tests.fakes import MemoryIntentStore
 from tests.unit.decide_stories import BURST, fleet_of
 
@@ -162,6 +163,31 @@ async def test_a_process_names_its_offers_though_another_one_sweeps(client: Clie
                 break
             await asyncio.sleep(0.05)
     assert seen == {"r2/rented", "r2/more"}
+
+
+@dataclass
+class Unreachable:
+    """Records that cannot be written at first."""
+
+    times: int
+    noted: list[str] = field(default_factory=list)
+
+    async def note(self, sold: Sold) -> None:
+        self.times -= 1
+        if self.times >= 0:
+            raise BusError("NATS is away")
+        self.noted.append(sold.offer)
+
+
+async def test_offers_are_named_soon_after_an_outage_before_anybody_takes_them_for_gone(eventually: Eventually) -> None:
+    records, stopping = Unreachable(2), asyncio.Event()
+    naming = asyncio.create_task(
+        keep_named([named("r1", "rented")], records, VirtualClock(START), stopping, retry_seconds=0.01)  # type: ignore[arg-type]
+    )
+    await eventually(lambda: records.noted)
+    assert records.noted == ["rented"], "and not again before its time"
+    stopping.set()
+    await naming
 
 
 async def test_what_a_person_sweeps_with_nats_includes_suppliers_that_no_policy_names(
