@@ -1,6 +1,7 @@
 """A learnt blend: by horizon, how far to trust each method, how fast a deviation fades, whether yesterday's shape holds.
 
-Owns one small recursive regression per fleet and horizon, in logs, on what the methods say relative to the recent level.
+Owns one small recursive regression per fleet and horizon, in logs, on what the methods say relative to the recent level and on
+its own newest error: where errors last (a storm, a holiday), it learns how much of one to expect again.
 It must not know the methods; `pool` hands it their words and asks it for one more. Prior: what `PRIOR_SHARE` says.
 """
 
@@ -21,12 +22,16 @@ ROOM = 0.7
 
 @dataclass(slots=True)
 class Blend:
-    """Per row (fleet x horizon): coefficients f64[R, p], covariance f64[R, p, p], noise variance and count f64[R]."""
+    """Per row (fleet x horizon): coefficients f64[R, p], covariance f64[R, p, p], noise variance, count and newest error f64[R].
+
+    The newest error, of what the blend would have said without knowing any, is the last feature but the constant.
+    """
 
     theta: Array
     covariance: Array
     noise: Array
     count: Array
+    newest: Array
 
 
 def start_blend(rows: int, prior: Array) -> Blend:
@@ -37,6 +42,7 @@ def start_blend(rows: int, prior: Array) -> Blend:
         covariance=np.tile(np.eye(size) * PRIOR_DEVIATION**2, (rows, 1, 1)),
         noise=np.full(rows, PRIOR_NOISE),
         count=np.zeros(rows),
+        newest=np.zeros(rows),
     )
 
 
@@ -51,6 +57,7 @@ def learn_blend(blend: Blend, row: Index, design: Array, wanted: Array, overlap:
     total = (1.0 + overlap) * noise + leverage
     error = wanted - np.vecdot(theta, design)
     limit = HUBER * np.sqrt(noise + leverage)
+    blend.newest[row] = np.minimum(np.maximum(error, -2.0 * limit), 2.0 * limit) + theta[:, -2] * design[:, -2]
     error = np.minimum(np.maximum(error, -limit), limit)
     share = gain / total[:, None]
     blend.theta[row] = theta + share * error[:, None]

@@ -10,6 +10,7 @@ import numpy as np
 
 from forecasters.api import Array
 from forecasters.intake import Index, Seen
+from forecasters.spread import Singles
 
 SLOTS = 24
 RING = SLOTS + 3
@@ -22,6 +23,7 @@ Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 class Pending:
     """Rings by fleet and horizon. `due` inf = empty; `centre` [n, H, RING, T] is what was forecast, `high` the maximum since.
 
+    `quantile` f32[n, H, RING, L] is how far above and below the centre the quantiles were put then.
     `held` i64[n, H] is the slot that came due and was not yet scored, -1 = none, with what was observed for it.
     """
 
@@ -32,6 +34,7 @@ class Pending:
     next_issue: Array
     high: Array
     centre: Array
+    quantile: Singles
     held: Index
     held_actual: Array
     held_high: Array
@@ -39,16 +42,17 @@ class Pending:
 
 @dataclass(slots=True)
 class Settled:
-    """Forecasts that came due: flat rows (fleet x horizon), fleets, actual and highest demand, what was said."""
+    """Forecasts that came due: flat rows (fleet x horizon), fleets, actual and highest demand, centres and quantiles as they were said."""
 
     row: Index
     fleet: Index
     actual: Array
     high: Array
     centre: Array
+    quantile: Singles
 
 
-def start_pending(fleets: int, horizons: int, tracks: int) -> Pending:
+def start_pending(fleets: int, horizons: int, tracks: int, levels: int) -> Pending:
     """Return empty rings."""
     shape = (fleets, horizons)
     return Pending(
@@ -59,6 +63,7 @@ def start_pending(fleets: int, horizons: int, tracks: int) -> Pending:
         next_issue=np.full(shape, -np.inf),
         high=np.zeros((*shape, RING)),
         centre=np.zeros((*shape, RING, tracks)),
+        quantile=np.zeros((*shape, RING, levels), dtype=np.float32),
         held=np.full(shape, -1, dtype=np.int64),
         held_actual=np.zeros(shape),
         held_high=np.zeros(shape),
@@ -130,15 +135,19 @@ def collect(pending: Pending, fleet: Index) -> Settled | None:
         row = fleet[flat // horizons] * horizons + flat % horizons
     if not len(row):
         return None
-    slot = held[row]
+    place = row * RING + held[row]
     held[row] = -1
-    said = pending.centre.reshape(pending.due.size, -1).take(row * RING + slot, axis=0)
-    return Settled(row, row // horizons, pending.held_actual.ravel()[row], pending.held_high.ravel()[row], said)
+    centre = pending.centre.reshape(pending.due.size, -1).take(place, axis=0)
+    quantile = pending.quantile.reshape(pending.due.size, -1).take(place, axis=0)
+    return Settled(row, row // horizons, pending.held_actual.ravel()[row], pending.held_high.ravel()[row], centre, quantile)
 
 
-def issue(pending: Pending, time_unix: Array, fleet: Index, step: Array, horizons_seconds: Array, centre: Array, own: Mask) -> None:
+def issue(
+    pending: Pending, time_unix: Array, fleet: Index, step: Array, horizons_seconds: Array, centre: Array, quantile: Array, own: Mask
+) -> None:
     """Keep forecasts made by fleets i64[k] at a time f64[k], f64[k, H, T], where the horizon's next slot is due.
 
+    `quantile` f64[n * H, L] are the quantiles of every row as they stand.
     `own` bool[k, H] is False for a horizon that another stands in for: it is not kept. `step` f64[k], seconds.
     """
     horizons = len(horizons_seconds)
@@ -157,6 +166,7 @@ def issue(pending: Pending, time_unix: Array, fleet: Index, step: Array, horizon
     due[place] = until = when + ahead
     pending.high.ravel()[place] = 0.0
     pending.centre.reshape(due.size, -1)[place] = centre.reshape(-1, centre.shape[2]).take(flat, axis=0)
+    pending.quantile.reshape(due.size, -1)[place] = quantile.take(row, axis=0)
     head[row] = (slot + 1) % RING
     next_due = pending.next_due.ravel()
     next_due[row] = np.minimum(next_due[row], until)
@@ -166,4 +176,5 @@ def issue(pending: Pending, time_unix: Array, fleet: Index, step: Array, horizon
 
 def pick(settled: Settled, where: Mask) -> Settled:
     """Return some of the forecasts that came due."""
-    return Settled(settled.row[where], settled.fleet[where], settled.actual[where], settled.high[where], settled.centre[where])
+    high, centre, quantile = settled.high[where], settled.centre[where], settled.quantile[where]
+    return Settled(settled.row[where], settled.fleet[where], settled.actual[where], high, centre, quantile)

@@ -82,7 +82,7 @@ class Pool:
         before = [sum(other.context_size for other in self.methods[:place]) for place in range(len(names))]
         self._places = {name: (place, len(names) + before[place]) for place, name in enumerate(names)}
         shares = [PRIOR_SHARE.get(names[i], 0.1) for i in self._others]
-        self._prior = np.array([*shares, *[0.0] * (self._contexts + 1)])
+        self._prior = np.array([*shares, *[0.0] * (self._contexts + 2)])
         self._columns = self._tracks + 1 + len(self._prior) * self._blends
         self._favour = favours(self.names)
         self._first_loss = first_losses(self.names, self.horizons_seconds)
@@ -97,7 +97,7 @@ class Pool:
         return PoolState(
             intake=start_intake(fleets),
             methods={method.name: method.start(fleets) for method in self.methods},
-            pending=start_pending(fleets, horizons, self._columns),
+            pending=start_pending(fleets, horizons, self._columns, SHAPED * len(self.quantiles)),
             spread=start_spread(fleets, self.horizons_seconds, self._tracks, self.quantiles),
             loss=np.tile(self._first_loss, (fleets, 1)),
             weight=np.tile(first, (fleets, 1)),
@@ -138,7 +138,8 @@ class Pool:
             where = slice(None) if turn is None else turn
             own = state.stand_in[scored] == self._order
             step = intake.step_seconds[scored]
-            issue(state.pending, seen.time_unix[where], scored, step, self.horizons_seconds, said[where], own)
+            quantile = state.spread.quantile.reshape(len(state.spread.count), -1)
+            issue(state.pending, seen.time_unix[where], scored, step, self.horizons_seconds, said[where], quantile, own)
         return state
 
     def _teach(self, state: PoolState, seen: Seen, coarse: Seen | None) -> None:
@@ -195,7 +196,7 @@ class Pool:
             weight = state.weight.reshape(len(state.share), -1, count)
             touched = fleet if len(weight) > 1 else EVERY
             state.share[touched] = np.add.reduce(weight[touched], axis=1) / len(self.horizons_seconds)
-        learn_errors(state.spread, row, column, error, memory_of(spacing), overlap, self.quantiles)
+        learn_errors(state.spread, row, column, error, settled.quantile, memory_of(spacing), overlap, self.quantiles)
 
     def _surprise(self, state: PoolState, settled: Settled) -> None:
         """Count forecasts made in calm that a wave nobody foresaw then met."""
@@ -246,7 +247,8 @@ class Pool:
         level = log[:, :, self._level]
         design = np.ones((len(out), horizons, len(self._prior)))
         np.subtract(log.take(self._others, axis=2), level[:, :, None], out=design[:, :, : methods - 1])
-        context = np.subtract(word[:, :, methods:], level[:, :, None], out=design[:, :, methods - 1 : -1])
+        context = np.subtract(word[:, :, methods:], level[:, :, None], out=design[:, :, methods - 1 : -2])
+        design[:, :, -2] = state.blend.newest.reshape(-1, horizons)[sel]
         if missing is not None:
             context[missing[:, :, methods:]] = 0.0
         np.minimum(np.maximum(design, -FEATURE_LIMIT, out=design), FEATURE_LIMIT, out=design)

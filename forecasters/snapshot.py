@@ -15,7 +15,7 @@ import numpy as np
 from controlplane.contracts.errors import SnapshotError
 
 MAGIC = b"tidegate-forecast\n"
-FORMAT = 3
+FORMAT = 4
 DIGEST_BYTES = 16
 
 

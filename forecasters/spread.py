@@ -11,6 +11,8 @@ import numpy as np
 from forecasters.api import Array
 from forecasters.intake import Index, Mask
 
+Singles = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+
 BINS = 72
 SHAPED = 2
 REACH = 30.0
@@ -21,9 +23,10 @@ SCALE_COUNT = 6.0
 PRIOR_COUNT = 15.0
 PRIOR_SCALE = 0.2
 SCALE_MEMORY = 400.0
+AGEING = 0.5
 MEMORY_SECONDS = 14 * 86400.0
 LEAST_MEMORY, MOST_MEMORY = 150.0, 2000.0
-NUDGE, SHIFT_LIMIT = 0.08, 3.0
+NUDGE = 0.08
 PEAK_DOUBT, PEAK_COUNT = 5.0, 3.0
 EAGER_COUNT, REFRESH_EVERY = 40.0, 4.0
 LEAST_ROOM, FORGOTTEN = 0.25, 1e-5
@@ -97,36 +100,35 @@ def log_errors(actual: Array, high: Array, centre: Array, base: Array) -> Array:
     return np.log(error, out=error)
 
 
-def learn_errors(spread: Spread, row: Index, column: Index, error: Array, memory: Array, overlap: Array, quantiles: Array) -> None:
+def learn_errors(
+    spread: Spread, row: Index, column: Index, error: Array, said: Singles, memory: Array, overlap: Array, quantiles: Array
+) -> None:
     """Count the log errors f64[k, T] of rows (each at most once), forgetting older ones over `memory` f64[k] counts.
 
-    `overlap` f64[k] is how many consecutive errors share their cause: the more, the slower each moves the prior, and the further
-    out the quantiles of the maximum are put above the middle. One burst lifts the maximum of every window that holds it, so after
-    a week there are seven maxima of a day, however often one was made.
+    `said` f32[k, SHAPED * Q] are the quantiles as they were when the forecasts were made. Each quantile's `shift` goes one step out for
+    a miss of those, and at every count back by the step's nominal share (Gibbs & Candes 2021). So over T counts the share of misses is
+    off nominal by what the shift has moved over T steps, whatever came and however late it is known (Angelopoulos, Candes & Tibshirani
+    2023): with a step of 0.08 scales, a 0.9 quantile that has moved by one scale in 500 counts has missed 10 % ± 2.5 points.
+    `overlap` f64[k] is how many consecutive errors share their cause: the more, the less each moves the prior and the shift, and the
+    further out the quantiles of the maximum are put above the middle. One burst lifts the maximum of every window that holds it, so
+    after a week there are seven maxima of a day, however often one was made.
     `column` is each row's horizon: the quantiles of a row that is no longer young are read off every fourth time, in turns.
     """
     error = np.minimum(np.maximum(error, -ERROR_CLIP), ERROR_CLIP)
     share = 1.0 / np.sqrt(overlap)
     count = spread.count[row] + 1.0
     spread.count[row] = count
-    scale = spread.scale.take(row, axis=0)
-    size = np.minimum(np.abs(error), 6.0 * scale + 0.02)
-    size -= scale
-    size /= np.minimum(count + SCALE_COUNT / share, SCALE_MEMORY)[:, None]
-    scale += size
-    np.maximum(scale, SCALE_FLOOR, out=scale)
-    spread.scale[row] = scale
-    scale = scale[:, -SHAPED:]
-    error = error[:, -SHAPED:] / scale
-    histogram = _count(spread, row, error, memory, share)
+    scale = _follow_scale(spread, row, error, count, share)
+    scale, error = scale[:, -SHAPED:], error[:, -SHAPED:]
+    missed = error[:, :, None] > said.reshape(len(row), SHAPED, -1)
+    histogram = _count(spread, row, error / scale, memory, share)
     shape, shift = spread.shape.take(row, axis=0), spread.shift.take(row, axis=0)
     # Who misses any level misses the lowest.
     wary = spread.missed[:, :, 0].any()
     level = _calm_level(spread, row, memory, quantiles) if wary else quantiles
-    move = (error[:, :, None] > shape + shift) - (1.0 - level)
-    move *= (NUDGE * share)[:, None, None]
+    move = missed - (1.0 - level)
+    move *= (NUDGE / overlap)[:, None, None]
     shift += move
-    np.minimum(np.maximum(shift, -SHIFT_LIMIT, out=shift), SHIFT_LIMIT, out=shift)
     spread.shift[row] = shift
     due = (count <= EAGER_COUNT) | ((count + column) % REFRESH_EVERY == 0.0)
     if due.any():
@@ -144,6 +146,23 @@ def learn_errors(spread: Spread, row: Index, column: Index, error: Array, memory
     upper = shape[:, -1, middle:]
     upper += (doubt - 1.0) * (upper - upper[:, :1])
     spread.quantile[row] = scale[:, :, None] * shape
+
+
+def _follow_scale(spread: Spread, row: Index, error: Array, count: Array, share: Array) -> Array:
+    """Move the mean size of every track's errors towards the newest f64[k, T], outliers clipped, and return it.
+
+    A method errs most while it is new, so older errors fade as if there were half as many. Not so the maximum's: few say the least of it.
+    """
+    scale = spread.scale.take(row, axis=0)
+    size = np.minimum(np.abs(error), 6.0 * scale + 0.02)
+    size -= scale
+    ageing = np.full(error.shape[1], AGEING)
+    ageing[-1] = 1.0
+    size /= np.minimum(count[:, None] * ageing + (SCALE_COUNT / share)[:, None], SCALE_MEMORY)
+    scale += size
+    np.maximum(scale, SCALE_FLOOR, out=scale)
+    spread.scale[row] = scale
+    return scale
 
 
 def learn_surprises(spread: Spread, row: Index, error: Array, memory: Array) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from forecasters.api import Array
 from forecasters.spread import prior_scale
 
-LOSS_MEMORY = 150.0
+LOSS_MEMORY, AGEING = 150.0, 0.5
 LOSS_LIMIT = 50.0
 SHARPNESS, FLATTER, FIRST_SHARPNESS = 8.0, 0.25, 4.0
 FAVOUR = {"working-week": 6.0, "blend": 2.0}
@@ -29,10 +29,13 @@ def favours(names: Sequence[str]) -> Array:
 
 
 def follow_losses(loss: Array, actual: Array, said: Array, quantiles: Array, level: Array, count: Array) -> Array:
-    """Return losses f64[k, M] moved towards the pinball of quantiles `said` f64[k, M, Q] relative to `level` f64[k]."""
+    """Return losses f64[k, M] moved towards the pinball of quantiles `said` f64[k, M, Q] relative to `level` f64[k].
+
+    The first losses, of methods that had learnt nothing yet, fade as if the record were half as old as it is, `count` f64[k].
+    """
     miss = actual[:, None, None] - said
     pinball = np.maximum(quantiles * miss, (quantiles - 1.0) * miss).sum(axis=2) / (len(quantiles) * level[:, None])
-    rate = 1.0 / np.minimum(count + 2.0, LOSS_MEMORY)
+    rate = 1.0 / np.minimum(AGEING * count + 2.0, LOSS_MEMORY)
     out: Array = loss + rate[:, None] * (np.minimum(pinball, LOSS_LIMIT) - loss)
     return out
 

@@ -11,10 +11,10 @@ from forecasters.api import Array, Batch, Quantiles
 from forecasters.backtest import replay, summarize, truth
 from forecasters.combine import Combination
 from forecasters.harmonic import FEATURES, Harmonic, refit
-from forecasters.intake import admit, start_intake
+from forecasters.intake import Index, admit, start_intake
 from forecasters.score import coverage, covered, grain_of, mase, pinball, width
 from forecasters.seasonal_naive import SeasonalNaive
-from forecasters.spread import Spread, learn_errors, learn_surprises, relieved, start_spread
+from forecasters.spread import Singles, Spread, learn_errors, learn_surprises, relieved, start_spread
 from forecasters.structural import CANDIDATES, KEPT, fit_structural
 from forecasters.working_week import DAYS_BACK, WorkingWeek
 from forecasters.zone import Zone
@@ -181,6 +181,11 @@ def test_a_snapshot_of_other_settings_is_refused_and_names_them() -> None:
 LEVELS = np.array([0.5, 0.9, 0.99])
 
 
+def as_they_stand(spread: Spread, row: Index) -> Singles:
+    """Return the quantiles of rows as a forecast made now says them."""
+    return spread.quantile[row].reshape(len(row), -1).astype(np.float32)
+
+
 def _with_waves(share: float, errors: int, spread: Spread, noise: np.random.Generator) -> Array:
     """Score log errors an hour ahead, every ten minutes: normal ones of 0.1, and of a `share` of them waves of ten times as much.
 
@@ -192,7 +197,7 @@ def _with_waves(share: float, errors: int, spread: Spread, noise: np.random.Gene
         if noise.random() < share:
             learn_surprises(spread, row, np.full((1, 2), 1.0), memory)
         else:
-            learn_errors(spread, row, row, np.full((1, 2), error), memory, one, LEVELS)
+            learn_errors(spread, row, row, np.full((1, 2), error), as_they_stand(spread, row), memory, one, LEVELS)
         said.append(spread.quantile[0, 0].copy())
     out: Array = np.mean(said[errors // 2 :], axis=0)
     return out
@@ -230,6 +235,6 @@ def test_waves_of_another_fleet_change_nothing_of_ones_own(own: set[int], others
                 if is_wave and row.size:
                     learn_surprises(spread, row, error + 1.0, memory)
                 elif row.size:
-                    learn_errors(spread, row, np.zeros_like(row), error, memory, np.ones(row.size), LEVELS)
+                    learn_errors(spread, row, np.zeros_like(row), error, as_they_stand(spread, row), memory, np.ones(row.size), LEVELS)
     for name in ("scale", "count", "histogram", "shape", "shift", "quantile", "missed", "relief"):
         assert (getattr(alone, name)[0] == getattr(both, name)[0]).all(), name
