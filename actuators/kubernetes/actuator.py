@@ -22,7 +22,7 @@ from actuators.api import Applied, Failed, IntentConflict, IntentStore, Result, 
 from actuators.kubernetes.cluster import Cluster
 from actuators.kubernetes.disruption import allowed
 from actuators.kubernetes.drain import Drain
-from actuators.kubernetes.errors import Conflict, NotFound, Refused, SignedOut
+from actuators.kubernetes.errors import Conflict, NotFound, Refused, changed_nothing
 from actuators.kubernetes.in_flight import with_in_flight
 from actuators.kubernetes.lookout import Lookout
 from actuators.kubernetes.notices import Notices
@@ -85,7 +85,7 @@ class KubernetesActuator:
         except Refused as error:
             if not isinstance(error, NotFound):
                 self._refused[fleet, offer.name] = (str(error), self._clock())
-            return Failed(str(error), retryable=False, unavailable=True)
+            return Failed(str(error), retryable=False, unavailable=changed_nothing(error))
         except IntentConflict:
             return Skipped("somebody else is scaling for this offer: observe again")
         except SupplierError as error:
@@ -205,8 +205,8 @@ class KubernetesActuator:
             self._cluster.claims.put(replace(sight.claim, asked=wanted))
         try:
             await writing
-        except (Conflict, Refused, SignedOut):
-            if sight.claim is not None:
+        except SupplierError as error:
+            if sight.claim is not None and changed_nothing(error):
                 self._cluster.claims.put(sight.claim)
             raise
 

@@ -21,7 +21,7 @@ import aiohttp
 from kubernetes.aio import client as untyped_client
 from kubernetes.aio import config as untyped_config
 
-from actuators.kubernetes.errors import Busy, Conflict, Gone, NotFound, Request, error_of
+from actuators.kubernetes.errors import Busy, Conflict, Gone, NotFound, Refused, Request, SignedOut, error_of
 from controlplane.contracts.errors import SupplierUnavailable
 
 FIELD_MANAGER = "tidegate"
@@ -208,8 +208,8 @@ class ApiServer:
             await asyncio.sleep(max(self._not_before - time.monotonic(), 0.0))
             try:
                 return await self._once(request, method, url, body, content)
-            except Conflict as conflict:
-                conflict.may_be_us = not is_first
+            except (Conflict, Refused, SignedOut) as refusal:
+                refusal.asked_before = not is_first
                 raise
             except Busy as busy:
                 is_first = False

@@ -25,7 +25,12 @@ class Request:
 
 
 class Refused(SupplierError):
-    """The request was understood and will not be done: not found, invalid, not supported."""
+    """The request was understood and will not be done: not found, invalid, not supported.
+
+    `asked_before`, here and below: it was asked before and the reply did not come, so that it may have been done then.
+    """
+
+    asked_before = False
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -39,15 +44,17 @@ class Forbidden(Refused):
 class SignedOut(SupplierUnavailable):
     """Nobody knows who we are (401): a token that has run out, or a server that cannot check it now. The next request signs in anew."""
 
+    asked_before = False
+
 
 class NotFound(Refused):
     """There is no such object or kind."""
 
 
 class Conflict(SupplierUnavailable):
-    """Somebody changed the object since it was read: read it again. `may_be_us`: it was asked before and the reply did not come."""
+    """Somebody changed the object since it was read: read it again."""
 
-    may_be_us = False
+    asked_before = False
 
 
 class Gone(SupplierUnavailable):
@@ -60,6 +67,11 @@ class Busy(SupplierUnavailable):
     def __init__(self, message: str, wait_seconds: float | None = None) -> None:
         super().__init__(message)
         self.wait_seconds = wait_seconds
+
+
+def changed_nothing(error: SupplierError) -> bool:
+    """Return whether a request surely changed nothing: it was refused, and not asked before without a reply."""
+    return isinstance(error, Conflict | Refused | SignedOut) and not error.asked_before
 
 
 def error_of(request: Request, status: int, body: bytes | str, retry_after: str | None = None) -> SupplierError:

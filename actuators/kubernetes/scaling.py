@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from actuators.api import Intent, IntentStore
 from actuators.kubernetes.api_server import APPLY, MERGE, ApiServer, Json, Resource
-from actuators.kubernetes.errors import Conflict, Refused, SignedOut
+from actuators.kubernetes.errors import changed_nothing
 from actuators.kubernetes.selectors import Selector, parse_selector
 from actuators.kubernetes.workloads import Owner, Workload, Written
 from controlplane.contracts.errors import SupplierError
@@ -82,15 +82,13 @@ class Scaling:
         current = await self._record(asked)
         try:
             scale = await self._patched(resource, workload, replicas)
-        except (Conflict, Refused, SignedOut) as error:
-            if isinstance(error, Conflict) and error.may_be_us:
-                raise
-            # Surely not written: what we wrote last is what it was.
-            undone = last if last is not None else replace(asked, before=None, state=WRITTEN)
-            await self._record(replace(undone, number=number, revision=current.revision, reason=str(error)))
-            raise
-        except SupplierError:
-            self.forget()
+        except SupplierError as error:
+            if changed_nothing(error):
+                # What we wrote last is what it was.
+                undone = last if last is not None else replace(asked, before=None, state=WRITTEN)
+                await self._record(replace(undone, number=number, revision=current.revision, reason=str(error)))
+            else:
+                self.forget()
             raise
         # It was written to this very version, so that the spec's next generation is ours.
         self._uid, self._generation, self._owners = workload.uid, workload.generation + 1, workload.owners

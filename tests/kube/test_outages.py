@@ -67,6 +67,21 @@ async def test_a_number_that_was_written_although_the_reply_was_lost_is_our_own(
     assert await scene.subject.apply(FLEET, scene.offer, 7) == Applied(1), "and what another process of ours wrote is ours too"
 
 
+@pytest.mark.parametrize("status", [403, 401])
+async def test_a_number_that_was_written_is_our_own_although_a_server_that_restarts_refuses_it_next(scene: Scene, status: int) -> None:
+    await scene.ready(2)
+    scene.proxy.fail(Fault("PATCH", "/scale", 0, after=True), Fault("PATCH", "/scale", status))
+    result = await scene.subject.apply(FLEET, scene.offer, 5)
+    assert isinstance(result, Failed)
+    assert not result.unavailable, "it may be on its way, so that nobody else should be asked yet"
+
+    async def again() -> object:
+        return await scene.subject.apply(FLEET, scene.offer, 6)
+
+    assert await eventually(again, lambda result: isinstance(result, Applied)) == Applied(1)
+    assert scene.asked() == 6
+
+
 async def test_once_a_number_is_seen_whose_reply_was_lost_the_one_before_it_is_anothers(scene: Scene) -> None:
     await scene.ready(2)
     scene.proxy.fail(Fault("PATCH", "/scale", 0, after=True, times=100))
