@@ -58,9 +58,9 @@ class Cluster:
         self.server = ApiServer(context, kubeconfig, patience_seconds, timeout_seconds=timeout_seconds, silent_seconds=silent_seconds)
         self._blind_seconds, self._denied_seconds = blind_seconds, denied_seconds
         self._mirrors: dict[tuple[Resource, str], Mirror[Any]] = {}
-        # When a kind was last refused in the whole cluster, and when altogether.
+        # When a kind was last refused in the whole cluster, and when in a namespace too.
         self._narrow: dict[Resource, float] = {}
-        self._denied: dict[Resource, float] = {}
+        self._denied: dict[tuple[Resource, str], float] = {}
         self._budgets: Resource | None = None
         self._pools: dict[str, Inventory] = {}
         self._pools_state = (-1, -1, -1)
@@ -119,17 +119,18 @@ class Cluster:
         await self.server.close()
 
     async def _optional[T: Kept](self, resource: Resource, namespace: str, parse: Callable[[Json], T]) -> Mirror[T] | None:
-        if self._is_recent(self._denied.get(resource)):
+        key = (resource, namespace)
+        if self._is_recent(self._denied.get(key)):
             return None
         try:
             mirror = await self._mirror(resource, namespace, parse)
         except Forbidden as error:
-            if resource not in self._denied:
-                log.warning("done without", resource=resource.name, reason=str(error))
-            self._denied[resource] = time.monotonic()
+            if key not in self._denied:
+                log.warning("done without", resource=resource.name, namespace=namespace, reason=str(error))
+            self._denied[key] = time.monotonic()
             return None
-        if self._denied.pop(resource, None) is not None:
-            log.info("seen again", resource=resource.name)
+        if self._denied.pop(key, None) is not None:
+            log.info("seen again", resource=resource.name, namespace=namespace)
         return mirror
 
     async def _mirror[T: Kept](

@@ -83,6 +83,14 @@ async def test_budgets_that_were_refused_are_asked_for_again_and_respected(clust
     assert await kept(cluster) == ["keep"]
 
 
+async def test_budgets_that_are_refused_in_one_namespace_are_respected_in_another(cluster_of: Make) -> None:
+    cluster, server = cluster_of()
+    server.refusal = lambda question: None if question.endswith(" s") else Forbidden(f"not allowed to {question}", 403)
+    assert await cluster.budgets("elsewhere") is None
+    assert await kept(cluster) == ["keep"]
+    assert await cluster.budgets("elsewhere") is None
+
+
 async def test_not_being_signed_in_is_no_denial(cluster_of: Make) -> None:
     cluster, server = cluster_of()
     server.refusal = lambda _: SignedOut("not signed in")
