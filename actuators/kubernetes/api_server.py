@@ -213,7 +213,7 @@ class ApiServer:
                 raise
             except Busy as busy:
                 is_first = False
-                wait = busy.wait_seconds if busy.wait_seconds is not None else pause * random.uniform(0.5, 1.5)
+                wait = max(busy.wait_seconds or 0.0, pause * random.uniform(0.5, 1.5))
                 if busy.wait_seconds is not None:
                     self._not_before = max(self._not_before, time.monotonic() + min(wait, self._patience_seconds))
                 if time.monotonic() + wait > give_up:

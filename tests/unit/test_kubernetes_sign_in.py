@@ -9,19 +9,22 @@ import pytest
 from aiohttp import web
 
 from actuators.kubernetes.api_server import OPENED, PODS, ApiServer
-from actuators.kubernetes.errors import SignedOut
+from actuators.kubernetes.errors import Busy, SignedOut
 
 
 class Door:
-    """A server that takes the token `good` alone once it is `strict`; lists of namespace `slow` wait until they are let go."""
+    """A server that takes the token `good` alone once it is `strict`; namespace `slow` waits until it is let go, `busy` is refused."""
 
     def __init__(self) -> None:
-        self.is_strict = False
+        self.is_strict, self.refused = False, 0
         self.go, self.arrived = asyncio.Event(), asyncio.Event()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if self.is_strict and request.headers.get("Authorization") != "Bearer good":
             return web.json_response({"message": "Unauthorized"}, status=401)
+        if "busy" in request.path:
+            self.refused += 1
+            return web.json_response({"message": "later"}, status=429, headers={"Retry-After": "0"})
         if request.path == "/apis/apps/v1":
             return web.json_response({"resources": [{"name": "deployments", "kind": "Deployment", "namespaced": True}]})
         if "watch" in request.query:
@@ -98,6 +101,17 @@ async def test_a_group_whose_discovery_hangs_keeps_nobody_from_the_others(door: 
         hanging.cancel()
         server.go.set()
         await asyncio.gather(hanging, return_exceptions=True)
+        await api.close()
+
+
+async def test_a_server_that_asks_for_no_patience_is_not_asked_in_a_busy_loop(door: tuple[Door, str], tmp_path: Path) -> None:
+    server, url = door
+    api = ApiServer(kubeconfig=signed_with(tmp_path / "config", url, "good"), patience_seconds=1.0)
+    try:
+        with pytest.raises(Busy):
+            await api.get(PODS, "busy")
+        assert 2 <= server.refused <= 8
+    finally:
         await api.close()
 
 
