@@ -52,7 +52,7 @@ class Limit:
 
 
 class KubernetesActuator:
-    """One offer of one fleet; the cluster is shared. Ages of pods are by the API server's clock, as `clock` should be."""
+    """Offers on one cluster, which is shared; what is remembered is by fleet and offer. `clock` should be the API server's, as ages are."""
 
     def __init__(self, cluster: Cluster, store: IntentStore, clock: Callable[[], float] = time.time) -> None:
         self._cluster, self._clock = cluster, clock
@@ -216,7 +216,7 @@ class KubernetesActuator:
         Who only looks has nothing to yield: beside an autoscaler, recommendations count on the pool as if it were ours.
         """
         refusal, at = self._refused.get((fleet, offer.name), ("", 0.0))
-        is_refused = bool(refusal) and self._clock() - at < DENIED_SECONDS
+        is_refused = bool(refusal) and self._is_recent(at, DENIED_SECONDS)
         notes = [refusal] if is_refused else []
         yields = bool(sight.contested) and sight.target.on_conflict == "yield"
         if sight.workload.controller:
@@ -236,9 +236,13 @@ class KubernetesActuator:
         if sight.target.on_conflict == "yield":
             return Skipped(f"yields: {who}")
         pause = CONTEST_SECONDS[sight.target.on_conflict]
-        if self._clock() - self._contested_unix.get((fleet, offer.name), float("-inf")) < pause:
+        if self._is_recent(self._contested_unix.get((fleet, offer.name), float("-inf")), pause):
             return Skipped(f"{who}; it is written over every {pause:g} s at most")
         return None
+
+    def _is_recent(self, at_unix: float, seconds: float) -> bool:
+        """Return whether something was less than so long ago; what is still to come was before the clock went back."""
+        return 0.0 <= self._clock() - at_unix < seconds
 
 
 def _controlled(sight: Sight) -> str:
