@@ -6,7 +6,7 @@ it is busy with, so that it is the highest that are waited for.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from actuators.kubernetes.pods import Pod, PodState
@@ -68,12 +68,18 @@ def serving_lost(pods: Sequence[Pod], asked: int, wanted: int, first_ordinal: in
     """Return how many ready replicas go when `wanted` are asked for in place of `asked`, beside those that are told to go already.
 
     Of 4 with one that is not ready, a ReplicaSet lets that one go first, and loses none of 3 that serve; a StatefulSet drops its last,
-    whichever it is that is not ready.
+    whichever it is that is not ready. In the middle of a rollout nobody knows from which ReplicaSet a Deployment takes it.
     """
     if not goes_by_ordinal(pods):
-        return max(min(sum(pod.state is PodState.READY for pod in pods), asked) - wanted, 0)
+        ready = min(sum(pod.state is PodState.READY for pod in pods), asked)
+        return min(ready, asked - wanted) if is_rollout(pods) else max(ready - wanted, 0)
     going, told = (dropped(pods, first_ordinal + number).pods for number in (wanted, asked))
     return sum(pod.state is PodState.READY for pod in going) - sum(pod.state is PodState.READY for pod in told)
+
+
+def is_rollout(pods: Iterable[Pod]) -> bool:
+    """Return whether these are of two generations: their workload is being replaced pod by pod."""
+    return len({pod.owner for pod in pods if pod.is_counted}) > 1
 
 
 def goes_by_ordinal(pods: Sequence[Pod]) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from actuators.kubernetes.pods import Pod, PodState
+from actuators.kubernetes.shrink import is_rollout
 from controlplane.contracts.events import PoolStatus
 from controlplane.contracts.fleet import Offer
 from controlplane.contracts.units import from_unix
@@ -64,8 +65,8 @@ def census(asked: int, pods: Sequence[Pod], nodes: frozenset[str] | None = None,
     if absent:
         counts[PodState.FAILED] += absent
         reasons[f"not created: {refusal}"] += absent
-    if len({pod.owner for pod in pods if pod.is_counted}) > 1:
-        # Two generations of pods are a rollout. Its surge goes by itself, and counted as held it would be asked for and stay.
+    if is_rollout(pods):
+        # Its surge goes by itself, and counted as held it would be asked for and stay.
         ready = min(ready, asked)
     newest = max((pod for pod in pods if pod.ready_unix is not None), key=lambda pod: (pod.created_unix, pod.uid), default=None)
     lead = None if newest is None or newest.ready_unix is None else max(newest.ready_unix - newest.created_unix, 0.0)

@@ -171,6 +171,30 @@ async def test_a_disruption_budget_holds_however_quickly_it_is_asked_again(scene
     assert scene.asked() == 3
 
 
+async def test_in_the_middle_of_a_rollout_a_budget_is_not_spent_on_what_serves(scene: Scene) -> None:
+    await scene.ready(4)
+    newer = {"spec": {"template": {"metadata": {"annotations": {"build": "newer"}}}}}
+    scene.plane.call("PATCH", f"{scene.deployments}/r1", newer, "application/merge-patch+json")
+
+    async def there() -> int:
+        return sum("deletionTimestamp" not in pod["metadata"] for pod in scene.kubelets.pods())
+
+    assert await eventually(there, lambda count: count == 5) == 5, "three old ones, and two new ones that no kubelet starts"
+    path = f"/apis/policy/v1beta1/namespaces/{scene.namespace}/poddisruptionbudgets"
+    spec = {"minAvailable": 3, "selector": {"matchLabels": {"app": "r1"}}}
+    scene.plane.call("POST", path, {"metadata": {"name": "keep-three"}, "spec": spec})
+
+    async def known() -> tuple[int, int | None]:
+        budgets = await scene.cluster.budgets(scene.namespace)
+        found = list(budgets.find(scene.namespace)) if budgets is not None else []
+        return (await scene.observe()).ready, found[0].healthy if found else None
+
+    assert await eventually(known, lambda seen: seen == (3, 3)) == (3, 3)
+    kept = Skipped("1 kept for now: PodDisruptionBudget keep-three lets 0 go")
+    assert await scene.subject.apply(FLEET, scene.offer, 3) == kept, "the Deployment would take it from the old ones, which serve"
+    assert scene.asked() == 4
+
+
 async def test_a_drain_that_is_called_off_leaves_no_mark(scene_of: SceneMaker, engine: Engine) -> None:
     scene = scene_of(actuator_options={"drain_grace_seconds": 60.0, "metrics_port": engine.port})
     await scene.ready(2)

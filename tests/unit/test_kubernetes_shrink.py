@@ -95,6 +95,12 @@ def test_what_serves_is_lost_where_its_controller_lets_it_go(owner_kind: str, st
     assert serving_lost(pods, asked, wanted, 0) == lost, "those beyond what is asked for are told to go already"
 
 
+def test_in_a_rollout_nobody_knows_from_which_generation_the_deployment_takes_it() -> None:
+    pods = [*(pod(f"old-{number}", owner="old") for number in range(3)), pod("new", PodState.STARTING, owner="new")]
+    assert serving_lost(pods, 4, 3, 0) == 1
+    assert serving_lost(pods, 4, 0, 0) == 3
+
+
 def test_what_has_no_ordinal_goes_by_cost_and_only_a_replica_set_is_told_so() -> None:
     assert not goes_by_ordinal([pod("r1-5f4-abcde")])
     assert not goes_by_ordinal([pod("x-abcde", owner_kind="CloneSet")])
