@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Protocol
 
@@ -33,6 +33,8 @@ LONGEST_PAUSE_SECONDS = 5.0
 # A watch that is broken for less is not worth a word: nothing is done on what it said without asking the server first.
 BLIND_SECONDS = 5.0
 SYNC_SECONDS = 8.0
+# An answer is on its way for a moment only: so many deletions are remembered meanwhile.
+GONE_KEPT = 1000
 
 log = structlog.get_logger(__name__)
 
@@ -82,6 +84,7 @@ class Mirror[T: Kept]:
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._blind_seconds = blind_seconds
         self._error: SupplierError | None = None
+        self._gone: deque[str] = deque(maxlen=GONE_KEPT)
         # The uids of those that could not be read when they were last told of.
         self._unreadable: set[str] = set()
         self._task: asyncio.Task[None] | None = None
@@ -130,9 +133,10 @@ class Mirror[T: Kept]:
         return self._objects.values()
 
     def keep(self, raw: Json) -> T:
-        """Take over an object that the server answered with, ahead of the watch."""
+        """Take over an object that the server answered with, ahead of the watch, unless that has told that it is gone."""
         kept = self._parse(raw)
-        self._put(kept)
+        if kept.uid not in self._gone:
+            self._put(kept)
         return kept
 
     def listen(self, key: str, wake: Callable[[], None]) -> None:
@@ -204,6 +208,7 @@ class Mirror[T: Kept]:
                     continue
                 self._pause_seconds, raw = FIRST_PAUSE_SECONDS, event["object"]
                 if event["type"] == "DELETED":
+                    self._gone.append(raw["metadata"]["uid"])
                     self._unreadable.discard(raw["metadata"]["uid"])
                     self._drop(raw["metadata"]["uid"])
                 elif event["type"] != "BOOKMARK":

@@ -103,6 +103,14 @@ async def test_events_change_what_is_kept() -> None:
         assert watched.mirror.changes == 4
 
 
+async def test_an_answer_about_what_was_deleted_meanwhile_brings_nothing_back() -> None:
+    async with Watched(page(5, thing("a", 3)), watches=[[event("DELETED", thing("a", 6))]]) as watched:
+        await watched.asked(3)
+        watched.mirror.keep(thing("a", 3))
+        watched.mirror.keep(thing("b", 7))
+        assert watched.sizes() == {"b": 1}
+
+
 async def test_a_bookmark_moves_on_without_a_change() -> None:
     bookmark = event("BOOKMARK", {"metadata": {"resourceVersion": "90"}})
     async with Watched(page(5, thing("a", 3)), watches=[[bookmark, Busy("cut")]]) as watched:
