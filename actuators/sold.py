@@ -44,7 +44,9 @@ class Sold:
         if self.kind == "aws":
             return f"aws {self.options['region']}"
         block = self._block
-        return f"{self.name or 'simulated'} {block.get('url') if isinstance(block, Mapping) else block}"
+        if isinstance(block, Mapping):
+            return f"{self.name} {str(block.get('url')).rstrip('/')}"
+        return f"simulated {str(block).rstrip('/')}"
 
     @property
     def address(self) -> str:
@@ -175,16 +177,18 @@ def orphans_among(
 
     What carries the name of a fleet that this installation never had is somebody else's. `ours` are (fleet, offer) that purchases were made
     for, `policies` whether each fleet of this process ends its orphans. An offer counts as gone from a place when nobody has named it there
-    for `gone_seconds`; where its fleet is no longer in this process's policies another process may run it, which may be down, so nothing
-    of it is ended before it has been silent for `silent_seconds`.
+    for `gone_seconds`; one that is named elsewhere and never was there has left nothing there. Where its fleet is not in this process's
+    policies another process may run it, which may be down, so nothing of it is ended before it has been silent for `silent_seconds`.
     """
     by_key = {(one.fleet, one.offer): one for one in sorted(records, key=lambda one: one.seen_unix) if one.place == place}
+    fresh = [one for one in records if now_unix - one.seen_unix <= gone_seconds]
+    elsewhere = {(one.fleet, one.offer) for one in fresh} - by_key.keys()
     fleets = {one.fleet for one in records} | {fleet for fleet, _ in ours} | policies.keys()
     found: dict[tuple[str, str], list[Owned]] = {}
     for one in owned:
         key = (one.fleet, one.offer)
         record = by_key.get(key)
-        is_wanted = record is not None and now_unix - record.seen_unix <= gone_seconds and record.keeps(one)
+        is_wanted = key in elsewhere if record is None else record in fresh and record.keeps(one)
         if one.fleet in fleets and not is_wanted:
             found.setdefault(key, []).append(one)
     orphans = []

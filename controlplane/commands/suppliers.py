@@ -6,6 +6,7 @@ It must not decide how many replicas are wanted.
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from actuators.aws_actuator import aws_supplier
@@ -33,7 +34,8 @@ async def sweep(paths: Sequence[Path], *, end: bool, nats_url: str | None = None
     wanted = [one for fleet in fleets for one in sold_by(fleet, now)]
     records, ours = await _remembered(nats_url)
     fleets_here = {fleet.name for fleet in fleets}
-    known = [*wanted, *(one for one in records if one.fleet not in fleets_here)]
+    # What these policies do not name is gone, however lately another process named it.
+    known = [*wanted, *(replace(one, seen_unix=0.0) if one.fleet in fleets_here else one for one in records)]
     asked = one_per_address([*wanted, *records])
     if not asked:
         raise PolicyError("no offer of these policies names a supplier that can be swept: aws, market, or simulated with a url")

@@ -17,7 +17,7 @@ from controlplane.bus.lease import Lease
 from controlplane.bus.publish import Publisher
 from controlplane.bus.sold import SoldRecords
 from controlplane.bus.watch import newest
-from controlplane.clocks import VirtualClock
+from controlplane.clocks import SystemClock, VirtualClock
 from controlplane.commands.suppliers import sweep
 from controlplane.contracts.errors import BusError, SupplierUnavailable
 from controlplane.contracts.events import Actuation, Event, Outcome
@@ -211,6 +211,20 @@ async def test_what_a_person_sweeps_with_nats_includes_suppliers_that_no_policy_
         await records.forget(Sold("r2", "a-closed", "market", "closed-down", {"suppliers": ["closed-down"]}))
         lines, code = await sweep([policy], end=True, nats_url=server.url)
         assert ("0 unwanted, 0 ended" in lines[-1], code) == (True, 0)
+
+
+async def test_what_an_offer_left_where_it_was_is_swept_by_hand_too(client: Client, server: EmbeddedServer, tmp_path: Path) -> None:
+    world = OfferWorld(usd_per_replica_hour=60.0, lead_time_seconds=60.0)
+    with CloudProcess(tmp_path / "cloud", CloudConfig(offers={"rented": world}), max_seconds=100.0) as cloud:
+        actuator = simulated_actuator(cloud.url, MemoryIntentStore())
+        await actuator.apply("r1", rented("rented"), 2)
+        await actuator.close()
+        named_lately = Sold("r1", "rented", "simulated", "", {"url": cloud.url}, seen_unix=SystemClock().now())
+        await SoldRecords(client).note(named_lately)
+        policy = tmp_path / "policy.yaml"
+        policy.write_text(POLICY + '      simulated: {url: "http://127.0.0.1:9"}\n')
+        lines, _ = await sweep([policy], end=True, nats_url=server.url)
+        assert len([line for line in lines if line.startswith("ended") and "of r1/rented" in line]) == 2
 
 
 UNKNOWN = (

@@ -61,6 +61,16 @@ def test_what_an_offer_left_behind_when_it_moved_is_orphaned(kind: str, before: 
     assert found(held("r1", "rented"), new, old, policies={"r1": True}) == []
 
 
+def test_two_names_of_one_place_make_nothing_an_orphan() -> None:
+    """Both list the machines of both; an offer was never named at the other's, so nothing can have been left there."""
+    one, other = (
+        Sold("r1", offer, "simulated", "", {"url": url}, seen_unix=NOW) for offer, url in (("a", "http://one"), ("b", "http://1"))
+    )
+    assert found(held("r1", "a"), other, one, policies={"r1": True}) == []
+    slash = Sold("r1", "a", "simulated", "", {"url": "http://one/"}, seen_unix=NOW)
+    assert slash.key == one.key
+
+
 def test_another_way_to_the_same_machines_is_no_other_place() -> None:
     """Keys are rotated, and the same account may hold many offers: only the address tells for certain that machines are others."""
     markets = [
