@@ -153,7 +153,8 @@ class PurchasingActuator:
             return Skipped("already there")
         if count == 0:
             return Skipped(f"{missing} missing is less than a lot of {offer.replicas_per_lot}")
-        room = affordable(offer, usd_per_hour_of(listing, latest, offer.usd_per_replica_hour), offer.usd_per_replica_hour)
+        usd = offer.usd_per_replica_hour if offer.usd_per_replica_hour is not None else offer.ceiling_usd_per_replica_hour
+        room = affordable(offer, usd_per_hour_of(listing, latest, usd), usd)
         if room == 0:
             return Skipped(f"no money is left for more within the {offer.most_usd_per_hour:.2f} USD/h that were decided on")
         count = count if room is None else min(count, room)

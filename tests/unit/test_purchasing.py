@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from actuators.api import Applied, Failed, Intent
+from actuators.api import Applied, Failed, Intent, Skipped
 from actuators.holdings import Holding, HoldingState, Listing, Owned
 from actuators.lots import Rented, holdings_of, machine_of, replicas_of
 from actuators.purchasing import PurchasingActuator
@@ -94,6 +94,16 @@ async def test_a_purchase_whose_size_cannot_be_learnt_now_keeps_nothing_from_bei
     await PurchasingActuator(machines, store).apply(FLEET, offer_with(), target)
     assert machines.released == (["a"] if target == 3 else ["a", "b"])
     assert store.history[-1].state == "open"
+
+
+async def test_where_only_the_ceiling_is_known_the_money_that_was_decided_on_is_kept_by_that() -> None:
+    """Two drain, are paid for still, and would be replaced: there is money for three at the ceiling, and three are held."""
+    machines = Machines({**ready("a"), **dict.fromkeys(("b", "c"), HoldingState.DRAINING)})
+    offer = offer_with(usd_per_replica_hour=None, ceiling_usd_per_replica_hour=50.0, most_usd_per_hour=150.0)
+    result = await PurchasingActuator(machines, MemoryIntentStore()).apply(FLEET, offer, 3)
+    assert isinstance(result, Skipped)
+    assert "no money is left" in result.reason
+    assert machines.bought == []
 
 
 async def test_a_machine_of_several_replicas_is_given_back_once() -> None:
