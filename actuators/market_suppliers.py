@@ -10,11 +10,12 @@ from string import Template
 from typing import Any
 
 from actuators.api import IntentStore
+from actuators.cloud_http import ApiKey, HttpApi, Pace, Secret
 from actuators.holdings import Supplier
 from actuators.lambda_cloud import LambdaCloud
 from actuators.market import MarketActuator, MarketSettings
 from actuators.readiness import probe_of
-from actuators.renting import ApiKey, GpuCloud, HttpApi, Pace, RentingSupplier, Secret
+from actuators.renting import GpuCloud, RentingSupplier
 from actuators.runpod import Runpod
 from actuators.simulated import simulated_supplier
 from controlplane.contracts.errors import PolicyError

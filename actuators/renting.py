@@ -1,35 +1,29 @@
 """The supplier of any GPU cloud that rents machine by machine: the cloud itself needs four short methods.
 
-Owns the way from machines to replicas: marks of ownership, readiness, lots, partial purchases, quotes. It must not know a cloud's API.
+Owns the way from machines to replicas: marks of ownership, readiness, lots, partial purchases, quotes. It must not know a cloud's API,
+which `cloud_http` speaks to.
 To add a cloud, implement `GpuCloud` (see `lambda_cloud`, `runpod`), add it to `market_suppliers`, and give it a rig for the contract suite.
 """
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
-
-import httpx
+from typing import Protocol
 
 from actuators.api import Intent
 from actuators.holdings import HoldingState, Listing, Owned
 from actuators.lots import Rented, holdings_of, machine_of, machines_in, replicas_of
 from actuators.readiness import Machine, ReadinessProbe
-from controlplane.contracts.errors import AccessRefused, InsufficientCapacity, SupplierError, SupplierUnavailable
+from controlplane.contracts.errors import InsufficientCapacity, SupplierError, SupplierUnavailable
 from controlplane.contracts.events import Quote
 from controlplane.contracts.fleet import Offer
 from controlplane.contracts.units import from_unix
 
 QUOTE_SECONDS = 30.0
 QUOTE_LIFE_SECONDS = 300.0
-TIMEOUT_SECONDS = 8.0
 # With an order under way when these are over, all of it is still well within the time that an actuator is given.
 ORDERING_SECONDS = 5.0
-UNSETTLED = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.CONFLICT, httpx.codes.TOO_EARLY)
-Secret = Callable[[str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,81 +179,6 @@ class RentingSupplier:
         """Let go of connections."""
         await self._probe.close()
         await self._cloud.close()
-
-
-class ApiKey:
-    """A cloud's API key, out of the environment variable or the file that the policy names; read anew each time, so it can be rotated."""
-
-    def __init__(self, options: Mapping[str, Any], secret: Secret) -> None:
-        """Keep the names, never the key."""
-        self._variable, self._file, self._secret = str(options.get("api_key_env") or ""), options.get("api_key_file"), secret
-
-    def headers(self) -> dict[str, str]:
-        """Return the header that signs a request in; AccessRefused where there is no key."""
-        if self._file:
-            try:
-                key = Path(str(self._file)).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise AccessRefused(f"the API key file {self._file} cannot be read: {type(error).__name__}") from error
-        else:
-            key = (self._secret(self._variable) or "").strip()
-        if not (key and key.isascii() and key.isprintable()):
-            raise AccessRefused(f"there is no API key in {self._file or self._variable}, or none that a header can hold")
-        return {"Authorization": f"Bearer {key}"}
-
-
-class Pace:
-    """Turns at one account: at most a call every `seconds`, in the order in which they were asked for. `clock` is seconds of any kind."""
-
-    def __init__(
-        self,
-        seconds: float = 0.0,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        """Let the first go at once."""
-        self._seconds, self._clock, self._sleep = seconds, clock, sleep
-        self._next = 0.0
-
-    async def turn(self) -> None:
-        """Wait for the next turn."""
-        now = self._clock()
-        at = max(now, self._next)
-        self._next = at + self._seconds
-        if at > now:
-            await self._sleep(at - now)
-
-
-class HttpApi:
-    """JSON over HTTP. What went wrong on the way is SupplierUnavailable; answers are the caller's to judge."""
-
-    def __init__(self, url: str, key: ApiKey, client: httpx.AsyncClient | None = None, pace: Pace | None = None) -> None:
-        """Speak to `url`."""
-        self._url, self._key, self._pace = url.rstrip("/"), key, pace or Pace()
-        self._client = client or httpx.AsyncClient(timeout=TIMEOUT_SECONDS)
-
-    async def call(self, method: str, path: str, **arguments: Any) -> tuple[httpx.Response, Any]:
-        """Return an answer and its JSON body, an empty mapping where it has none or is a refusal in other words: a proxy's page."""
-        await self._pace.turn()
-        try:
-            answer = await self._client.request(method, self._url + path, headers=self._key.headers(), **arguments)
-        except httpx.HTTPError as error:
-            raise SupplierUnavailable(f"{method} {path}: {type(error).__name__}") from error
-        try:
-            return answer, answer.json() if answer.content else {}
-        except ValueError as error:
-            if not answer.is_success:
-                return answer, {}
-            raise SupplierUnavailable(f"{method} {path}: {answer.status_code}, and no JSON") from error
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
-
-
-def leaves_unknown(status: int) -> bool:
-    """Whether an HTTP status leaves open what became of a request: a proxy's or a server's, after the request may have gone through."""
-    return status in UNSETTLED or status >= httpx.codes.INTERNAL_SERVER_ERROR
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from urllib.parse import quote
 
 import httpx
 
+from actuators.cloud_http import HttpApi, leaves_unknown
 from actuators.holdings import HoldingState, before_asking
-from actuators.renting import HttpApi, Listed, Mark, Offered, is_allowed, leaves_unknown, understood
+from actuators.renting import Listed, Mark, Offered, is_allowed, understood
 from controlplane.contracts.errors import (
     AccessRefused,
     InsufficientCapacity,

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any
 
+from actuators.cloud_http import Secret
 from actuators.holdings import RESERVATION, SLOT, Owned, Supplier
 from actuators.market import part_of
 from actuators.market_suppliers import supplier_of
-from actuators.renting import Secret
 from actuators.simulated import pool_of, simulated_supplier
 from controlplane.contracts.fleet import Fleet, Mode, Offer, Tier
 

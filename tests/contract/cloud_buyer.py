@@ -14,10 +14,11 @@ from typing import Any
 import httpx
 
 from actuators.api import Actuator, IntentStore
+from actuators.cloud_http import HttpApi
 from actuators.market import MarketActuator
 from actuators.purchasing import PurchasingActuator
 from actuators.readiness import ReadinessProbe
-from actuators.renting import HttpApi, RentingSupplier
+from actuators.renting import RentingSupplier
 from controlplane.contracts.fleet import Offer, Tier
 from controlplane.sim.drill import DrillLedger
 from tests.contract.cloud_rigs import cloud_at

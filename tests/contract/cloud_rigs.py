@@ -6,11 +6,12 @@ from typing import Any
 import httpx
 
 from actuators.api import Actuator, Intent
+from actuators.cloud_http import ApiKey, HttpApi
 from actuators.lambda_cloud import LambdaCloud
 from actuators.lots import machines_in
 from actuators.purchasing import PurchasingActuator
 from actuators.readiness import ReadinessProbe
-from actuators.renting import ApiKey, GpuCloud, HttpApi, RentingSupplier
+from actuators.renting import GpuCloud, RentingSupplier
 from actuators.runpod import Runpod
 from controlplane.contracts.fleet import Offer
 from tests.contract.gpu_clouds import KEY, LAMBDA_TYPE, RUNPOD_TYPE, CloudWorld

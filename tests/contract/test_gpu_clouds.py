@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from actuators.api import Applied, Failed, Intent
+from actuators.cloud_http import Pace
 from actuators.holdings import HoldingState
 from actuators.market_suppliers import pace_of
 from actuators.purchasing import PurchasingActuator
 from actuators.readiness import ReadinessProbe
-from actuators.renting import GpuCloud, Mark, Pace, RentingSupplier
+from actuators.renting import GpuCloud, Mark, RentingSupplier
 from controlplane.contracts.errors import (
     AccessRefused,
     InsufficientCapacity,
