@@ -19,16 +19,19 @@ SAID_AT_MOST = 300
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """A workload's replicas by state. `asked` is the number in its scale; what is asked for and has no pod yet is pending."""
+    """A workload's replicas by state. `asked` is the number in its scale; what is asked for and has no pod yet is pending.
+
+    `failed_on_nodes` are those of the failed that hold a node, so that they are paid.
+    """
 
     asked: int
     ready: int
-    starting: int
     unschedulable: int
     failed: int
     draining: int
     lead_time_seconds: float | None
     reasons: tuple[str, ...] = ()
+    failed_on_nodes: int = 0
 
     @property
     def pending(self) -> int:
@@ -49,10 +52,13 @@ def census(asked: int, pods: Sequence[Pod], nodes: frozenset[str] | None = None,
     counts: Counter[PodState] = Counter()
     reasons: Counter[str] = Counter()
     since: dict[str, float] = {}
+    failed_on_nodes = 0
     for pod in pods:
         state, reason = pod.state, pod.reason
         if pod.is_counted and pod.node and nodes is not None and pod.node not in nodes:
             state, reason = PodState.FAILED, f"node {pod.node} is gone"
+        elif state is PodState.FAILED:
+            failed_on_nodes += 1
         counts[state] += 1
         if state in (PodState.UNSCHEDULABLE, PodState.FAILED, PodState.STARTING):
             served = state is PodState.STARTING and pod.ready_unix is not None
@@ -73,9 +79,9 @@ def census(asked: int, pods: Sequence[Pod], nodes: frozenset[str] | None = None,
     return Census(
         asked=asked,
         ready=ready,
-        starting=counts[PodState.STARTING] + counts[PodState.WAITING],
         unschedulable=counts[PodState.UNSCHEDULABLE],
         failed=counts[PodState.FAILED],
+        failed_on_nodes=failed_on_nodes,
         draining=counts[PodState.DRAINING],
         lead_time_seconds=lead,
         reasons=(
@@ -87,7 +93,7 @@ def census(asked: int, pods: Sequence[Pod], nodes: frozenset[str] | None = None,
 
 def census_of_status(asked: int, ready: int) -> Census:
     """Return what a kind's own status says, where its scale names no pods."""
-    return Census(asked, ready, max(asked - ready, 0), 0, 0, 0, None)
+    return Census(asked, ready, 0, 0, 0, None)
 
 
 def _said(state: PodState, reason: str) -> str:
@@ -130,6 +136,7 @@ def pool_status(
         ready=counted.ready,
         pending=counted.pending,
         draining=counted.draining,
+        failed_replicas=counted.failed_on_nodes,
         unavailable=unavailable or counted.failed > 0,
         unschedulable=counted.unschedulable,
         lead_time_seconds=counted.lead_time_seconds,

@@ -271,3 +271,4 @@ async def test_replicas_that_crash_are_no_supply(scene: Scene) -> None:
     status = await scene.observed(lambda status: status.unavailable)
     assert (status.ready, status.pending, status.unavailable) == (0, 0, True)
     assert "2 failed: CrashLoopBackOff" in status.message
+    assert status.failed_replicas == 2, "each holds its node, which a budget has to pay"

@@ -150,11 +150,13 @@ def test_a_replica_on_a_node_that_is_gone_is_no_supply() -> None:
     counted = census(2, [pod("a", node="gone"), pod("b", node="here")], frozenset({"here"}))
     assert (counted.ready, counted.failed, counted.pending) == (1, 1, 0)
     assert counted.reasons == ("1 failed: node gone is gone",)
+    assert counted.failed_on_nodes == 0
 
 
 def test_what_its_controller_may_not_create_is_no_supply() -> None:
     counted = census(4, [pod("a"), pod("b", PodState.STARTING)], None, "exceeded quota")
     assert (counted.ready, counted.pending, counted.failed, counted.stuck) == (1, 1, 2, 2)
+    assert counted.failed_on_nodes == 0
     assert "2 not created: exceeded quota" in counted.reasons
     assert census(1, [pod("a")], None, "exceeded quota").failed == 0, "nothing is missing"
 
@@ -182,6 +184,7 @@ def test_the_status_says_what_keeps_replicas_from_serving() -> None:
     status = pool_status("f", OFFER, counted, 0.0, notes=("yields to kubectl-edit",))
     assert status.message.startswith("yields to kubectl-edit; 1 failed")
     assert (status.pending, status.unschedulable, status.unavailable) == (2, 1, True)
+    assert status.failed_replicas == 1, "it serves nothing, and its node is paid"
     assert pool_status("f", OFFER, census_of_status(3, 2), 0.0).pending == 1
 
 
