@@ -19,6 +19,7 @@ class Taint:
 
     key: str
     value: str
+    effect: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def parse_node(raw: Mapping[str, Any]) -> Node:
     meta, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
     ready = next((each["status"] for each in status.get("conditions") or () if each.get("type") == "Ready"), "Unknown")
     taints = tuple(
-        Taint(each["key"], each.get("value") or "")
+        Taint(each["key"], each.get("value") or "", each["effect"])
         for each in spec.get("taints") or ()
         if each.get("effect") in ("NoSchedule", "NoExecute")
     )
@@ -93,7 +94,7 @@ def takes(node: Node, labels: Mapping[str, str] | None, tolerations: Sequence[Ma
 
 
 def _tolerates(toleration: Mapping[str, Any], taint: Taint) -> bool:
-    if toleration.get("effect") not in (None, "", "NoSchedule", "NoExecute"):
+    if toleration.get("effect") not in (None, "", taint.effect):
         return False
     key = toleration.get("key") or ""
     if toleration.get("operator") == "Exists":

@@ -35,6 +35,8 @@ def taint(key: str, value: str = "", effect: str = "NoSchedule") -> dict[str, st
         (raw_node(taints=[taint("team", "b")]), None, [{"key": "team", "operator": "Equal", "value": "b"}], True),
         (raw_node(taints=[taint("team", "b")]), None, [{"key": "team", "value": "c"}], False),
         (raw_node(taints=[taint("team", "b", "NoExecute")]), None, [{"operator": "Exists"}], True),
+        (raw_node(taints=[taint("team", "b")]), None, [{"key": "team", "operator": "Exists", "effect": "NoSchedule"}], True),
+        (raw_node(taints=[taint("team", "b")]), None, [{"key": "team", "operator": "Exists", "effect": "NoExecute"}], False),
         (raw_node(taints=[taint("team", "b", "PreferNoSchedule")]), None, [], True),
     ],
 )
