@@ -11,8 +11,8 @@ from forecasters.combine import Combination, CombinationState
 from forecasters.intake import Index
 from forecasters.launch import Waves
 
-# A copy takes about as long as half a step, and a replay of so many steps a tenth of a second.
-COPY_EVERY = 256
+# A copy takes as long as half a step, and what was learnt since a third of its memory.
+COPY_EVERY = 128
 _HALF_CHANGED = -1
 
 
