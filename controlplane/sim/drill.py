@@ -151,18 +151,20 @@ def _well_behaved(world: OfferWorld) -> OfferWorld:
 
 
 class Drill:
-    """One seed's world, on a clock that moves by ticks. `faults` False plays the same demand on the same suppliers, well behaved."""
+    """One seed's world, on a clock that moves by ticks. `faults` False plays the same demand on the same suppliers, well behaved.
 
-    def __init__(self, seed: int, *, faults: bool = True) -> None:
+    `kept_share` is the share of releases that are refused while there are faults.
+    """
+
+    def __init__(self, seed: int, *, faults: bool = True, kept_share: float = 0.0) -> None:
         """Open the suppliers."""
-        self._dice = random.Random(f"drill/{seed}")
+        self._dice, releases = random.Random(f"drill/{seed}"), random.Random(f"drill/releases/{seed}")
         self.now_unix = START_UNIX
         self._faults = faults
         self._remembers = not is_forgetful(seed)
         self.markets = {name: self._market(name, seed) for name in SUPPLIERS}
-        self._suppliers = {
-            name: ModelSupplier(market, lambda: self.now_unix, remembers_tokens=self._remembers) for name, market in self.markets.items()
-        }
+        self._keeps = lambda: self._faults and releases.random() < kept_share
+        self._suppliers = {name: self._supplier(market) for name, market in self.markets.items()}
         self._store = DrillStore()
         self._ledger, self._health = DrillLedger(), DrillLedger()
         self._actuator = self._started()
@@ -183,6 +185,9 @@ class Drill:
         world = faulty_world(self._dice).model_copy(update={} if self._remembers else {"token_seconds": FORGOTTEN_SECONDS})
         world = world if self._faults else _well_behaved(world)
         return Market.open(CloudConfig(offers={sold_as: world}, outages=outages), seed, START_UNIX)
+
+    def _supplier(self, market: Market) -> ModelSupplier:
+        return ModelSupplier(market, lambda: self.now_unix, remembers_tokens=self._remembers, keeps=self._keeps)
 
     def _started(self) -> MarketActuator:
         """Return the actuator as after a start: it remembers nothing."""
@@ -310,6 +315,6 @@ class Drill:
         return self.result
 
 
-def drill(seed: int, *, faults: bool = True) -> DrillResult:
+def drill(seed: int, *, faults: bool = True, kept_share: float = 0.0) -> DrillResult:
     """Play one seed; the same seed gives the same result."""
-    return asyncio.run(Drill(seed, faults=faults).play())
+    return asyncio.run(Drill(seed, faults=faults, kept_share=kept_share).play())

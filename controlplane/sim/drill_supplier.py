@@ -25,11 +25,16 @@ REFUSALS: dict[int, type[SupplierError]] = {403: QuotaExceeded, 409: Insufficien
 
 
 class ModelSupplier:
-    """One simulated cloud; `clock` is its unix seconds. `remembers_tokens` is what it says of itself; its world must be like that."""
+    """One simulated cloud; `clock` is its unix seconds. `remembers_tokens` is what it says of itself; its world must be like that.
 
-    def __init__(self, market: Market, clock: Callable[[], float], *, remembers_tokens: bool = True) -> None:
+    `keeps` is asked before each release whether it refuses to take a replica back.
+    """
+
+    def __init__(
+        self, market: Market, clock: Callable[[], float], *, remembers_tokens: bool = True, keeps: Callable[[], bool] = lambda: False
+    ) -> None:
         """Buy from a market."""
-        self.market, self._clock, self.remembers_tokens = market, clock, remembers_tokens
+        self.market, self._clock, self.remembers_tokens, self._keeps = market, clock, remembers_tokens, keeps
 
     def _now(self) -> float:
         now = self._clock()
@@ -54,7 +59,10 @@ class ModelSupplier:
 
     async def release(self, fleet: str, offer: Offer, replica: str) -> None:
         """Give a replica back."""
-        entry = self.market.release(self._now(), replica)
+        now = self._now()
+        if self._keeps():
+            raise SupplierUnavailable("it is not taken back now")
+        entry = self.market.release(now, replica)
         if entry is not None:
             self.market.fold(entry)
 

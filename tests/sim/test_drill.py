@@ -20,6 +20,13 @@ def test_whatever_goes_wrong_the_budget_holds_and_nothing_is_orphaned(seed: int)
     assert result.ledger_usd == pytest.approx(result.billed_usd, rel=0.08), "a listing a minute knows no better"
 
 
+@pytest.mark.parametrize("seed", [1, 2, 10, 30])
+def test_a_supplier_that_often_takes_nothing_back_is_paid_within_the_budget_and_is_rid_of_in_the_end(seed: int) -> None:
+    result = drill(seed, kept_share=0.5)
+    assert result.broken == []
+    assert result != drill(seed)
+
+
 def test_without_faults_nearly_nothing_is_lost() -> None:
     results = [drill(seed, faults=False) for seed in range(3)]
     assert [result.broken for result in results] == [[], [], []]
