@@ -20,7 +20,7 @@ def test_whatever_goes_wrong_the_budget_holds_and_nothing_is_orphaned(seed: int)
     assert result.ledger_usd == pytest.approx(result.billed_usd, rel=0.08), "a listing a minute knows no better"
 
 
-@pytest.mark.parametrize("seed", [1, 2, 10, 30])
+@pytest.mark.parametrize("seed", [3, 6, 7, 24, 31])
 def test_a_supplier_that_often_takes_nothing_back_is_paid_within_the_budget_and_is_rid_of_in_the_end(seed: int) -> None:
     result = drill(seed, kept_share=0.5)
     assert result.broken == []
