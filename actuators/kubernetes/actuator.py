@@ -27,7 +27,7 @@ from actuators.kubernetes.in_flight import with_in_flight
 from actuators.kubernetes.lookout import Lookout
 from actuators.kubernetes.notices import Notices
 from actuators.kubernetes.pods import PodState
-from actuators.kubernetes.shrink import dropped, goes_by_ordinal, leaving, serving_lost
+from actuators.kubernetes.shrink import dropped, goes_by_ordinal, is_rollout, leaving, serving_lost
 from actuators.kubernetes.sight import Sight
 from actuators.kubernetes.status import pool_status
 from controlplane.contracts.errors import SupplierError
@@ -170,6 +170,9 @@ class KubernetesActuator:
             # What has no pod yet goes without one.
             count = max(sum(pod.is_counted for pod in pods) - wanted, 0)
             going = leaving(pods, count, await self._lookout.gpus_held(sight))
+            if is_rollout(pods):
+                # From which of its ReplicaSets the Deployment takes them nobody knows: whatever serves may go, and has its grace.
+                going = replace(going, pods=tuple(pod for pod in pods if pod.state is PodState.READY))
         return await self._drain.begin(going, pods, sight.target)
 
     async def _limit(self, sight: Sight, wanted: int, lot: int) -> Limit | None:

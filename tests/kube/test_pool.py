@@ -171,15 +171,33 @@ async def test_a_disruption_budget_holds_however_quickly_it_is_asked_again(scene
     assert scene.asked() == 3
 
 
-async def test_in_the_middle_of_a_rollout_a_budget_is_not_spent_on_what_serves(scene: Scene) -> None:
-    await scene.ready(4)
+async def rolled_out_in_part(scene: Scene) -> None:
+    """Replace the template of four replicas; return when three old ones serve beside two new ones that no kubelet starts."""
     newer = {"spec": {"template": {"metadata": {"annotations": {"build": "newer"}}}}}
     scene.plane.call("PATCH", f"{scene.deployments}/r1", newer, "application/merge-patch+json")
 
     async def there() -> int:
         return sum("deletionTimestamp" not in pod["metadata"] for pod in scene.kubelets.pods())
 
-    assert await eventually(there, lambda count: count == 5) == 5, "three old ones, and two new ones that no kubelet starts"
+    assert await eventually(there, lambda count: count == 5) == 5
+
+
+async def test_in_the_middle_of_a_rollout_whatever_serves_has_its_grace(scene_of: SceneMaker, engine: Engine) -> None:
+    scene = scene_of(actuator_options={"drain_grace_seconds": 60.0, "metrics_port": engine.port})
+    await scene.ready(4)
+    await rolled_out_in_part(scene)
+    await scene.observed(lambda status: status.ready == 3)
+    engine.running = 2
+    result = await scene.subject.apply(FLEET, scene.offer, 3)
+    assert isinstance(result, Skipped), "the new ones that do not serve yet may not be those that the Deployment takes"
+    assert result.reason.startswith("draining: 6 requests in flight on 3 replicas")
+    engine.running = 0
+    assert await scene.subject.apply(FLEET, scene.offer, 3) == Applied(-1)
+
+
+async def test_in_the_middle_of_a_rollout_a_budget_is_not_spent_on_what_serves(scene: Scene) -> None:
+    await scene.ready(4)
+    await rolled_out_in_part(scene)
     path = f"/apis/policy/v1beta1/namespaces/{scene.namespace}/poddisruptionbudgets"
     spec = {"minAvailable": 3, "selector": {"matchLabels": {"app": "r1"}}}
     scene.plane.call("POST", path, {"metadata": {"name": "keep-three"}, "spec": spec})
