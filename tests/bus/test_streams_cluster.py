@@ -73,14 +73,15 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         process.wait()
 
 
-async def info_of(js: JetStreamContext, stream: str) -> StreamInfo:
-    """Return what is known of a stream once it has a leader."""
+async def info_of(js: JetStreamContext, stream: str, *, in_step: bool = False) -> StreamInfo:
+    """Return what is known of a stream once it has a leader, and `in_step` once every copy has what the leader has."""
     for _ in range(60):
         try:
             found = await js.stream_info(stream)
         except nats.errors.TimeoutError:
             continue
-        if found.cluster is not None and found.cluster.leader:
+        known = found.cluster
+        if known is not None and known.leader and not (in_step and any(not copy.current for copy in known.replicas or ())):
             return found
         await asyncio.sleep(0.5)
     raise AssertionError(f"{stream} has no leader")
@@ -99,7 +100,7 @@ async def test_everything_is_on_three_servers_and_outlives_one(cluster: Cluster)
 
     publisher = Publisher(client, "tidegate/test")
     await publisher.publish(tick(1))
-    leader = (await info_of(js, INPUTS_STREAM)).cluster
+    leader = (await info_of(js, INPUTS_STREAM, in_step=True)).cluster
     assert leader is not None
     cluster.processes[int(str(leader.leader).removeprefix("server"))].send_signal(signal.SIGKILL)
     await publisher.publish(tick(2))
