@@ -63,7 +63,10 @@ def learn_blend(blend: Blend, row: Index, design: Array, wanted: Array, overlap:
     blend.theta[row] = theta + share * error[:, None]
     covariance -= gain[:, :, None] * share[:, None, :]
     open_ = covariance.trace(axis1=1, axis2=2) < len(design[0]) * PRIOR_DEVIATION**2
-    covariance *= np.where(open_, 1.0 + 1.0 / MEMORY, 1.0)[:, None, None]
+    if open_.all():
+        covariance *= 1.0 + 1.0 / MEMORY
+    else:
+        covariance *= np.where(open_, 1.0 + 1.0 / MEMORY, 1.0)[:, None, None]
     blend.covariance[row] = covariance
     count = blend.count[row] + 1.0
     blend.count[row] = count
