@@ -5,6 +5,7 @@ whose head-room calibrates itself), and how offers are stacked. It must not know
 """
 
 from dataclasses import dataclass
+from math import exp
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from policies.headroom import level_to_cover, start_headroom
 from policies.layers import Grid, Priced, Worth, grid_of, kept, lay_out, priced, scaled, started, with_backlog
 from policies.memory import cheapest_usd_per_unit
 from policies.moves import by_price, held_of, lots_up, most_of
+from policies.rehearsal import rule_in_use
 from policies.view import Memory, OfferView, Outlook, Targets, View
 
 # Waiting work is worked off within a minute of the first replica that can be had for it.
@@ -70,12 +72,18 @@ def _spilling(view: View, outlook: Outlook, memory: Memory, held: Targets) -> Ou
 
 
 def _covering(view: View, outlook: Outlook, memory: Memory) -> Outlay:
-    """Without spill: one level, covered as if it were certain."""
-    headroom = memory.headroom or start_headroom(view.fleet.slo.attainment, view.demand_per_second or 0.0)
-    level = level_to_cover(outlook, headroom)
+    """Without spill: layers to the learnt price of a miss, or one level that is covered as if it were certain, whichever is cheaper."""
+    attainment, rent = view.fleet.slo.attainment, cheapest_usd_per_unit(view)
+    headroom = memory.headroom or start_headroom(attainment, view.demand_per_second or 0.0)
+    rule = rule_in_use(memory.rehearsal, headroom, attainment)
+    if rule.is_price:
+        grid = with_backlog(grid_of(outlook, view.demand_age_seconds), _overdue(view), BACKLOG_DRAIN_SECONDS, _backlog_until(view))
+        outlay = priced(grid, Worth(exp(rule.log_factor) * rent))
+        return Outlay(outlay, outlay)
+    level = level_to_cover(outlook, headroom._replace(log_factor=rule.log_factor))
     grid = lay_out(outlook.horizons_seconds, level, _CERTAIN, view.demand_age_seconds)
     grid = with_backlog(grid, _overdue(view), BACKLOG_DRAIN_SECONDS, _backlog_until(view))
-    worth = Worth(COVER_MULTIPLE * cheapest_usd_per_unit(view), boots_repaid=1.0, kept_times=1.0)
+    worth = Worth(COVER_MULTIPLE * rent, boots_repaid=1.0, kept_times=1.0)
     return Outlay(priced(scaled(grid, KEEP_MARGIN), worth), priced(grid, worth))
 
 

@@ -1,7 +1,8 @@
-"""How much more than the forecast a fleet without spill holds: learnt from its own attainment, nothing to tune.
+"""How much more than the forecast a fleet without spill holds: feedback from its own attainment, nothing to tune.
 
-Owns the level to cover, R = u + (f - 1) * (3/4 typical demand + 1/4 u) with u the 0.9 quantile at each horizon, and the factor f, which
-follows the attained share. It must not choose replicas: `policies.layers` covers the level as if it were certain.
+Owns the level to cover, R = u + (f - 1) * (3/4 typical demand + 1/4 u) with u the 0.9 quantile at each horizon, and what feedback makes of
+the factor f. `policies.rehearsal` chooses f, or a price instead, and feedback corrects it; alone it is where nothing can be rehearsed.
+It must not choose replicas: `policies.layers` covers the level as if it were certain.
 
 Why not a high quantile. On production traces the 0.999 quantile of the forecast costs up to 1.4 times what a scaled 0.9 quantile costs at
 the same attainment: the far tail is rare launches and shifts, which another quantile cannot tell apart from noise.
@@ -42,12 +43,20 @@ def start_headroom(attainment: float, demand_per_second: float) -> Headroom:
 
 
 def learn_headroom(
-    known: Headroom | None, seconds: float, demand_per_second: float, late_share: float | None, attainment: float, lead_seconds: float
+    known: Headroom | None,
+    seconds: float,
+    demand_per_second: float,
+    late_share: float | None,
+    attainment: float,
+    lead_seconds: float,
+    foreseen: tuple[float, float] = (0.0, 0.0),
 ) -> Headroom:
     """Return the head-room after `seconds` of a demand of which `late_share` missed the SLO (None: nobody says, the factor stays).
 
     The gradient rule of adaptive conformal inference (Gibbs and Candes 2021) in the logarithm of the factor: up by a gain times what
     was late, down by the gain times what may be. Over time the two must balance, whatever demand or queue there is.
+
+    `foreseen` is the share that a rehearsal was late with in those seconds, and on average: only what differs from it is news.
     """
     if known is None:
         return start_headroom(attainment, demand_per_second)
@@ -61,9 +70,8 @@ def learn_headroom(
         gain = GAIN * (REFERENCE_MISS / allowed) ** GAIN_ATTAINMENT_EXPONENT
         gain *= (REFERENCE_LEAD_SECONDS / max(lead_seconds, REFERENCE_LEAD_SECONDS)) ** GAIN_LEAD_EXPONENT
         weight = min(seconds / 60.0, 60.0) * demand_per_second / typical
-        aim = aimed_at(attainment)
-        lenience = min(max(aim / max(missed, SMALLEST_MISS * aim), MADE_UP_FOR[0]), MADE_UP_FOR[1])
-        level += gain * weight * (late_share - lenience * aim)
+        allowed_now = lenience(known, attainment) * aimed_at(attainment)
+        level += gain * weight * (late_share - foreseen[0] + min(foreseen[1], allowed_now) - allowed_now)
         missed += (late_share - missed) * min(60.0 * weight / min(max(seen, TYPICAL_SECONDS), MISSED_SECONDS), 1.0)
     return Headroom(min(max(level, LOG_FACTOR_RANGE[0]), LOG_FACTOR_RANGE[1]), typical, peak, seen, missed)
 
@@ -73,10 +81,21 @@ def aimed_at(attainment: float) -> float:
     return AIMED_SHARE * max(1.0 - attainment, SMALLEST_MISS)
 
 
+def lenience(headroom: Headroom, attainment: float) -> float:
+    """Return how many times what is aimed at may be missed from now on, after what was missed over the last weeks."""
+    aim = aimed_at(attainment)
+    return min(max(aim / max(headroom.missed_share, SMALLEST_MISS * aim), MADE_UP_FOR[0]), MADE_UP_FOR[1])
+
+
 def level_to_cover(outlook: Outlook, headroom: Headroom) -> Array:
     """Return f64[horizon, 1], the work per second to hold capacity for; more than 1.3 times the recent peak only where the forecast is."""
+    return covered(outlook, headroom, np.array([headroom.log_factor]))
+
+
+def covered(outlook: Outlook, headroom: Headroom, log_factors: Array) -> Array:
+    """Return f64[horizon, factors], the same for several factors at once."""
     body = outlook.demand[:, int(np.searchsorted(outlook.quantiles, BODY_QUANTILE - 1e-9))]
-    more = exp(headroom.log_factor) - 1.0
-    level = body + more * (TYPICAL_SHARE * headroom.typical_per_second + (1.0 - TYPICAL_SHARE) * body)
-    level = np.minimum(level, np.maximum(body, PEAK_SHARE * headroom.peak_per_second))
-    return np.maximum(level, 0.0)[:, None]
+    share = TYPICAL_SHARE * headroom.typical_per_second + (1.0 - TYPICAL_SHARE) * body
+    level = body[:, None] + share[:, None] * (np.exp(log_factors) - 1.0)
+    level = np.minimum(level, np.maximum(body, PEAK_SHARE * headroom.peak_per_second)[:, None])
+    return np.maximum(level, 0.0)

@@ -11,8 +11,9 @@ from policies.experience import learn_offers
 from policies.guard import is_stale
 from policies.headroom import learn_headroom
 from policies.layers import marginal_usd_per_second
+from policies.rehearsal import foreseen, rehearse, watch
 from policies.stabilize import add_change, age_cohorts, widen_extents
-from policies.view import Cohort, Headroom, Memory, OfferView, Targets, View
+from policies.view import Cohort, Headroom, Memory, OfferView, Rehearsal, Targets, View
 from policies.windows import open_windows
 
 
@@ -31,6 +32,7 @@ def bring_to_now(memory: Memory, view: View) -> Memory:
     if today > 0.0:
         spent += usd_per_hour * today / SECONDS_PER_HOUR
     budget = view.fleet.guard.budget
+    headroom, rehearsal = _headroom(memory, view, max(now - since, 0.0))
     return Memory(
         recommendations=memory.recommendations,
         changes=memory.changes,
@@ -45,7 +47,8 @@ def bring_to_now(memory: Memory, view: View) -> Memory:
         spent_usd_today=spent,
         metered_unix=now,
         interval_seconds=max(now - since, 0.0),
-        headroom=_headroom(memory, view, max(now - since, 0.0)),
+        headroom=headroom,
+        rehearsal=rehearsal,
         offers=learn_offers(memory, view),
         windows=open_windows(memory.windows, budget, now, since, usd_per_hour) if budget.windows else (),
         asked=memory.asked,
@@ -84,14 +87,17 @@ def _may_have_cost(seen: OfferView, memory: Memory) -> bool:
     return seen.offer.name in memory.targets and seen.usd_per_replica_hour is not None
 
 
-def _headroom(memory: Memory, view: View, seconds: float) -> Headroom | None:
+def _headroom(memory: Memory, view: View, seconds: float) -> tuple[Headroom | None, Rehearsal | None]:
     """Return what is learnt of head-room; nothing from demand that is not there or not believed, nor from a fleet that is drained."""
     if view.fleet.spill is not None or view.demand_per_second is None or view.implausible or is_stale(view):
-        return memory.headroom
+        return memory.headroom, memory.rehearsal
     if view.fleet.guard.drain is not Drain.NONE:
-        return memory.headroom
+        return memory.headroom, memory.rehearsal
     lead = min((seen.offer.lead_time_seconds for seen in rented(view)), default=0.0)
-    return learn_headroom(memory.headroom, seconds, view.demand_per_second, view.late_share, view.fleet.slo.attainment, lead)
+    attainment = view.fleet.slo.attainment
+    rehearsal = watch(memory.rehearsal, view, memory.headroom, seconds)
+    headroom = learn_headroom(memory.headroom, seconds, view.demand_per_second, view.late_share, attainment, lead, foreseen(rehearsal))
+    return headroom, rehearse(rehearsal, view, headroom)
 
 
 def cheapest_usd_per_unit(view: View) -> float:
@@ -133,6 +139,7 @@ def remember(memory: Memory, view: View, targets: Targets, wanted: int, lift_flo
         metered_unix=memory.metered_unix,
         interval_seconds=memory.interval_seconds,
         headroom=memory.headroom,
+        rehearsal=memory.rehearsal,
         offers=memory.offers,
         windows=memory.windows,
         asked=purchases_asked(targets, view, memory),

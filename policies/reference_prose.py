@@ -98,7 +98,8 @@ takes the layout that carries most within the SLO, and says which: run that one.
 
 **The trade.** With a spill tier, burst is worth holding up to about the 1 − burst ÷ spill quantile of demand at the lead time, prices per
 unit of work. `validate` warns when spill is not dearer than burst, since renting then never pays.
-Without a spill tier the price of a miss is learnt until `attainment` is met.
+Without a spill tier head-room is rehearsed: of forty rules, multiples of the forecast and prices of a miss, the cheapest is used that
+would have kept `attainment` over the last two weeks, and what was late beyond that corrects it.
 
 **The floor is sunk.** It is held at `replicas.max`, unless `opportunityUsdPerReplicaHour` says what replicas given back are worth.
 

@@ -5,7 +5,7 @@ It computes nothing; go on to `policies.decide`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -176,6 +176,40 @@ class Headroom(NamedTuple):
     missed_share: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Rehearsal:
+    """What candidate rules would have done, f64[columns], in units of work (per second): see `policies.rehearsal`.
+
+    `column` is that of the rule in use, `late_share` what it was late with last. `slots` f64[slots, columns] is the least that was held
+    since each of `slots_unix`. `missed` is the share of work that would have missed the SLO over the last weeks, `paid` the capacity paid
+    for. `queued_share` of late work waits on instead of being shed, as `late_seconds` of it say.
+    """
+
+    column: int
+    held: Array
+    backlog: Array
+    slots_unix: tuple[float, ...]
+    slots: Array
+    missed: Array
+    paid: Array
+    late_share: float = 0.0
+    queued_share: float = 1.0
+    late_seconds: float = 0.0
+    seen_seconds: float = 0.0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rehearsal) and all(
+            np.array_equal(getattr(self, name.name), getattr(other, name.name)) for name in fields(self)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def is_queueing(self) -> bool:
+        """Whether what is late rather waits than is shed."""
+        return self.queued_share >= 0.5
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What one decision leaves for the next. All of it survives a restart in the snapshot, and none of it grows without bound.
@@ -197,6 +231,7 @@ class Memory:
     metered_unix: float | None = None
     interval_seconds: float = 0.0
     headroom: Headroom | None = None
+    rehearsal: Rehearsal | None = None
     offers: Mapping[str, Experience] = field(default_factory=dict)
     windows: tuple[OpenWindow, ...] = ()
     asked: Mapping[str, Asked] = field(default_factory=dict)

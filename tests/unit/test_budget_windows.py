@@ -16,6 +16,7 @@ from policies.windows import opened_unix
 from tests.unit.decide_stories import BURST, BURST_USD, DEARER, HOUR, RESERVED, START, flat, fleet_of, view_of
 
 QUICK = replace(BURST, hold_seconds=0.0)
+TEN_QUICK = replace(QUICK, max_replicas=10)
 NIGHTS = BudgetWindow("nights", EVERY_DAY, 20 * HOUR, 8 * HOUR, usd_per_hour=4 * BURST_USD)
 OFFICE = BudgetWindow("office", (0, 1, 2, 3, 4), 8 * HOUR, 18 * HOUR, usd=1000.0)
 
@@ -86,7 +87,7 @@ def test_a_window_never_opens_what_another_limit_closes() -> None:
 
 
 def test_a_windows_total_is_counted_from_its_opening_and_begins_anew_the_next_day() -> None:
-    fleet = fleet_of(QUICK, budget=budget(replace(OFFICE, days=EVERY_DAY)), spill=None, attainment=0.99)
+    fleet = fleet_of(TEN_QUICK, budget=budget(replace(OFFICE, days=EVERY_DAY)), spill=None, attainment=0.99)
     memory, minute = start_memory(START + 7.5 * HOUR), 450.0
     hours_of_ten = {}
     while minute <= 48 * 60:
@@ -108,7 +109,7 @@ def test_what_was_spent_in_a_window_is_remembered_over_a_restart() -> None:
     memory = Memory(windows=(OpenWindow("office", START + 8 * HOUR, 990.0),), metered_unix=START + 9 * HOUR)
     adapter = TypeAdapter(Memory)
     assert adapter.validate_json(adapter.dump_json(memory)) == memory
-    fleet = fleet_of(QUICK, budget=budget(OFFICE), spill=None, attainment=0.99)
+    fleet = fleet_of(TEN_QUICK, budget=budget(OFFICE), spill=None, attainment=0.99)
     verdict, after = decide(view_of(fleet, flat(100.0), {"burst": 10}, minute=9 * 60), memory)
     assert after.windows == memory.windows
     assert verdict.targets["burst"] == 10, "ten for a minute cost 6 of the 10 that are left"

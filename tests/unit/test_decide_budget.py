@@ -86,7 +86,7 @@ def test_an_offer_that_nobody_can_price_is_let_go_under_a_budget_and_spill_close
 )
 def test_a_days_budget_charges_the_minimum_hold_at_the_request(spent: float, ready: int, target: int) -> None:
     """A new replica commits ten minutes, 6 USD; a held one the minute until the decision expires, 0.60 USD."""
-    fleet = fleet_of(BURST, budget=Budget(usd_per_day=1000.0), spill=None, attainment=0.99)
+    fleet = fleet_of(replace(BURST, max_replicas=10), budget=Budget(usd_per_day=1000.0), spill=None, attainment=0.99)
     old = {"burst": (Cohort(START - HOUR, ready),)} if ready else {}
     memory = replace(start_memory(START), spent_usd_today=spent, cohorts=old)
     assert decide(view_of(fleet, flat(100.0), {"burst": ready}), memory)[0].targets == {"burst": target}
