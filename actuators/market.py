@@ -145,15 +145,18 @@ class MarketActuator:
         surplus = sum(shop.held for shop in self._shops) - target
         now = self._clock()
         results: list[tuple[str, Result]] = []
+        for shop in self._shops:
+            shop.stuck = shop.failed
         for shop in sorted(self._shops, key=self._usd, reverse=True):
             if not shop.answers:
-                shop.stuck = shop.failed
                 continue
             less = min(max(surplus, 0), shop.held)
-            result = await shop.actuator.tend(fleet, self._part(shop, offer), shop.held - less)
+            most = shop.held - surplus - sum(other.stuck for other in self._shops if other is not shop)
+            result = await shop.actuator.tend(fleet, self._part(shop, offer), shop.held - less, most)
             results.append((shop.name, result))
             surplus -= -result.change if isinstance(result, Applied) and surplus > 0 else 0
-            shop.stuck = shop.failed if isinstance(result, Failed) else 0
+            # A change may come with a failed machine that could not be ended.
+            shop.stuck = 0 if isinstance(result, Skipped) else shop.failed
         # What could not be given back is still paid for: nothing is bought in its place, or the budget would pay twice.
         missing = max(0, -surplus - sum(shop.stuck for shop in self._shops))
         if missing >= offer.replicas_per_lot:

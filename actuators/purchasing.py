@@ -72,21 +72,24 @@ class PurchasingActuator:
 
     async def apply(self, fleet: str, offer: Offer, target: int) -> Result:
         """Make ready + pending be the target, one step of it at a time; what it cannot do yet it does when called again."""
-        return await self._attempt(fleet, offer, target, may_buy=True)
+        return await self._attempt(fleet, offer, target, target, may_buy=True)
 
-    async def tend(self, fleet: str, offer: Offer, target: int) -> Result:
-        """Do the same, but buy nothing new, not even in place of a purchase that is given up meanwhile: for who buys elsewhere too."""
-        return await self._attempt(fleet, offer, target, may_buy=False)
+    async def tend(self, fleet: str, offer: Offer, target: int, most: int) -> Result:
+        """Do the same, but buy nothing new, not even in place of a purchase that is given up meanwhile: for who buys elsewhere too.
 
-    async def _attempt(self, fleet: str, offer: Offer, target: int, *, may_buy: bool) -> Result:
+        An open purchase is asked for again only where at most `most` are held with it, failed ones that stay included.
+        """
+        return await self._attempt(fleet, offer, target, most, may_buy=False)
+
+    async def _attempt(self, fleet: str, offer: Offer, target: int, most: int, *, may_buy: bool) -> Result:
         try:
-            return await self._apply(fleet, offer, target, may_buy)
+            return await self._apply(fleet, offer, target, most, may_buy)
         except IntentConflict:
             return Failed("somebody else is buying for this offer: observe again", retryable=True)
         except SupplierError as error:
             return failed(error)
 
-    async def _apply(self, fleet: str, offer: Offer, target: int, may_buy: bool) -> Result:
+    async def _apply(self, fleet: str, offer: Offer, target: int, most: int, may_buy: bool) -> Result:
         intent = await self._purchases.latest(fleet, offer)
         listing = await self._supplier.listing(fleet, offer)
         if unseen(intent, {}):
@@ -96,24 +99,25 @@ class PurchasingActuator:
         # Only now, as a replica that went back before it was seen would be waited for.
         failures = [holding for holding in listing.holdings if holding.state is HoldingState.FAILED]
         went, error = await self._release(fleet, offer, failures)
-        most = target if may_buy else min(target, listing.counted + unseen(intent, listing.seen))
-        result = await self._make(fleet, offer, most, len(failures) - went, listing, intent)
+        wanted = target if may_buy else min(target, listing.counted + unseen(intent, listing.seen))
+        # Nothing is bought in place of what failed, could not be ended, and is still paid for.
+        result = await self._make(fleet, offer, wanted, most - (len(failures) - went), listing, intent)
         if error is None:
             return result
         if isinstance(result, Applied):
             return replace(result, reason="; ".join(filter(None, (result.reason, str(error)))))
         raise error
 
-    async def _make(self, fleet: str, offer: Offer, target: int, stuck: int, listing: Listing, intent: Intent | None) -> Result:
-        """Shrink, ask again or grow. Nothing is bought in place of the `stuck`: they failed, could not be ended, and are still paid for."""
+    async def _make(self, fleet: str, offer: Offer, target: int, most: int, listing: Listing, intent: Intent | None) -> Result:
+        """Shrink to the target, ask again or grow: these two up to `most`, if that is less."""
         promised = unseen(intent, listing.seen)
         if listing.counted > target:
             return await self._shrink(fleet, offer, target, listing)
         if intent is not None and promised:
-            if listing.counted + promised <= target and self._purchases.may_ask(intent, offer, listing.now_unix):
+            if listing.counted + promised <= most and self._purchases.may_ask(intent, offer, listing.now_unix):
                 return _bought(await self._purchases.ask(intent, offer, again=True))
             return Skipped(f"intent {intent.number} for {intent.count} is not listed yet")
-        return await self._grow(fleet, offer, max(listing.counted, target - stuck), listing, intent)
+        return await self._grow(fleet, offer, max(listing.counted, min(target, most)), listing, intent)
 
     async def _release(self, fleet: str, offer: Offer, leaving: Sequence[Holding]) -> tuple[int, SupplierError | None]:
         """Give each machine back once; return how many replicas went, and the first error: one that stays does not keep the others."""

@@ -7,10 +7,12 @@ import pytest
 from actuators.api import Applied, Failed, Intent, Skipped
 from actuators.holdings import Holding, HoldingState, Listing, Owned
 from actuators.lots import Rented, holdings_of, machine_of, replicas_of
+from actuators.market import MarketActuator, part_of
 from actuators.purchasing import PurchasingActuator
 from controlplane.contracts.errors import SupplierUnavailable, Throttled
 from controlplane.contracts.events import Quote
 from controlplane.contracts.fleet import Offer
+from controlplane.contracts.units import from_unix
 from tests.contract.actuator_rigs import offer_with
 from tests.fakes import MemoryIntentStore
 
@@ -52,7 +54,7 @@ class Machines:
         return ()
 
     async def quote(self, offer: Offer) -> Quote | None:
-        return None
+        return Quote(time=from_unix(1000.0), offer=offer.name, usd_per_replica_hour=2.0, stock_replicas=None)
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -83,6 +85,41 @@ async def test_a_failed_machine_that_cannot_be_ended_stops_neither_others_nor_gr
     assert isinstance(result, Applied)
     assert (machines.bought, result.reason) == ([3], "a cannot be ended")
     assert machines.released == ["a", "b"]
+
+
+async def store_of_unknown(offer: Offer, count: int) -> MemoryIntentStore:
+    """Return a store where nobody knows whether an offer's purchase was made; a supplier of `Machines` would sell it if asked again."""
+    store = MemoryIntentStore()
+    await store.put(Intent(FLEET, offer.name, 1, count, "open", opened_unix=990.0, reason="outcome unknown: no reply"))
+    return store
+
+
+@pytest.mark.parametrize(("target", "bought"), [(4, []), (5, [2])])
+async def test_a_purchase_is_not_asked_for_again_in_place_of_a_failed_machine_that_cannot_be_ended(target: int, bought: list[int]) -> None:
+    """Two serve, two were asked for, and one stays that failed: five would be paid for."""
+    machines = Machines({"a": HoldingState.FAILED, **ready("b", "c")}, frozenset({"a"}))
+    store = await store_of_unknown(offer_with(), 2)
+    await PurchasingActuator(machines, store).apply(FLEET, offer_with(), target)
+    assert machines.bought == bought
+
+
+@pytest.mark.parametrize("order", [("keeps", "sells"), ("sells", "keeps")])
+@pytest.mark.parametrize(("target", "bought"), [(4, []), (5, [2])])
+async def test_nor_in_place_of_one_of_another_supplier(order: tuple[str, str], target: int, bought: list[int]) -> None:
+    """The same, but what failed is held by a supplier that does not take it back, and what is open was asked of another."""
+    suppliers = {"keeps": Machines({"a": HoldingState.FAILED, **ready("b", "c")}, frozenset({"a"})), "sells": Machines({})}
+    store = await store_of_unknown(part_of(offer_with(), "sells"), 2)
+    market = MarketActuator({name: suppliers[name] for name in order}, store, clock=lambda: 1000.0)
+    await market.apply(FLEET, offer_with(), target)
+    assert suppliers["sells"].bought == bought
+
+
+async def test_where_one_stays_that_failed_while_an_open_purchase_is_made_only_the_rest_is_bought_elsewhere() -> None:
+    """One stays, two serve and one more is sold where that is: of a target of six, two are missing."""
+    suppliers = {"keeps": Machines({"a": HoldingState.FAILED, **ready("b", "c")}, frozenset({"a"})), "sells": Machines({})}
+    store = await store_of_unknown(part_of(offer_with(), "keeps"), 1)
+    await MarketActuator(suppliers, store, clock=lambda: 1000.0).apply(FLEET, offer_with(), 6)
+    assert (suppliers["keeps"].bought, suppliers["sells"].bought) == ([1], [2])
 
 
 @pytest.mark.parametrize("target", [3, 1])
