@@ -68,7 +68,7 @@ class DirectionBlock(Block):
         description="span whose most cautious recommendation wins; 0s: none",
     )
     tolerance: Annotated[float, Field(strict=True, ge=0.0, le=1.0, allow_inf_nan=False)] = Field(
-        _DIRECTION.tolerance, description="change, as a share of the current total, that is not acted on"
+        _DIRECTION.tolerance, description="change, as a share of the current total, that is not acted on; the HPA's default is 0.1"
     )
     select_policy: Literal["Max", "Min", "Disabled"] = Field(
         "Max", description="which of several policies wins; Disabled: no change in this direction"

@@ -132,7 +132,7 @@ class Direction:
     """
 
     stabilization_window_seconds: float = 0.0
-    tolerance: float = 0.0
+    tolerance: float = 0.05
     steps: tuple[StepLimit, ...] = ()
     select: Select = Select.MAX
     budget: StepLimit | None = None
