@@ -1,7 +1,7 @@
 """What the economics alone would hold: floor, then held layers that still pay, then new ones, from the cheapest offer up.
 
-Owns what carried work is worth, in a fleet with spill (its price, by layers of the forecast) and in one without (a level to cover,
-whose head-room calibrates itself), and how offers are stacked. It must not know bounds or calm: `policies.decide` calls those after.
+Owns what carried work is worth, in a fleet with spill (its price, by layers of the forecast) and in one without (the price of a miss
+or a level to cover, as rehearsed), and how offers are stacked. It must not know bounds or calm: `policies.decide` calls those after.
 """
 
 from dataclasses import dataclass
@@ -73,9 +73,9 @@ def _spilling(view: View, outlook: Outlook, memory: Memory, held: Targets) -> Ou
 
 def _covering(view: View, outlook: Outlook, memory: Memory) -> Outlay:
     """Without spill: layers to the learnt price of a miss, or one level that is covered as if it were certain, whichever is cheaper."""
-    attainment, rent = view.fleet.slo.attainment, cheapest_usd_per_unit(view)
-    headroom = memory.headroom or start_headroom(attainment, view.demand_per_second or 0.0)
-    rule = rule_in_use(memory.rehearsal, headroom, attainment)
+    rent = cheapest_usd_per_unit(view)
+    headroom = memory.headroom or start_headroom(view.fleet.slo.attainment, view.demand_per_second or 0.0)
+    rule = rule_in_use(memory.rehearsal, headroom)
     if rule.is_price:
         grid = with_backlog(grid_of(outlook, view.demand_age_seconds), _overdue(view), BACKLOG_DRAIN_SECONDS, _backlog_until(view))
         outlay = priced(grid, Worth(exp(rule.log_factor) * rent))

@@ -56,7 +56,8 @@ def learn_headroom(
     The gradient rule of adaptive conformal inference (Gibbs and Candes 2021) in the logarithm of the factor: up by a gain times what
     was late, down by the gain times what may be. Over time the two must balance, whatever demand or queue there is.
 
-    `foreseen` is the share that a rehearsal was late with in those seconds, and on average: only what differs from it is news.
+    `foreseen` is the share that a rehearsal was late with in those seconds, and on average: only what differs from it is news. Where
+    no rehearsed rule keeps the SLO, feedback therefore settles where the rehearsal is: more head-room would buy nothing.
     """
     if known is None:
         return start_headroom(attainment, demand_per_second)
@@ -89,12 +90,16 @@ def lenience(headroom: Headroom, attainment: float) -> float:
 
 def level_to_cover(outlook: Outlook, headroom: Headroom) -> Array:
     """Return f64[horizon, 1], the work per second to hold capacity for; more than 1.3 times the recent peak only where the forecast is."""
-    return covered(outlook, headroom, np.array([headroom.log_factor]))
+    return covered(body_of(outlook), headroom, np.array([headroom.log_factor]))
 
 
-def covered(outlook: Outlook, headroom: Headroom, log_factors: Array) -> Array:
-    """Return f64[horizon, factors], the same for several factors at once."""
-    body = outlook.demand[:, int(np.searchsorted(outlook.quantiles, BODY_QUANTILE - 1e-9))]
+def body_of(outlook: Outlook) -> Array:
+    """Return f64[horizon], the quantile of demand that head-room is added to."""
+    return outlook.demand[:, int(np.searchsorted(outlook.quantiles, BODY_QUANTILE - 1e-9))]
+
+
+def covered(body: Array, headroom: Headroom, log_factors: Array) -> Array:
+    """Return f64[horizon, factors], the level to cover for several factors at once."""
     share = TYPICAL_SHARE * headroom.typical_per_second + (1.0 - TYPICAL_SHARE) * body
     level = body[:, None] + share[:, None] * (np.exp(log_factors) - 1.0)
     level = np.minimum(level, np.maximum(body, PEAK_SHARE * headroom.peak_per_second)[:, None])

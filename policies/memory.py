@@ -101,9 +101,11 @@ def _headroom(memory: Memory, view: View, seconds: float) -> tuple[Headroom | No
 
 
 def cheapest_usd_per_unit(view: View) -> float:
-    """Return the rent of a unit of work at the cheapest offer that costs anything, USD; 0 where nothing does."""
-    prices = [seen.usd_per_unit for seen in rented(view) if seen.usd_per_replica_hour is not None]
-    prices += [marginal_usd_per_second(seen) / seen.offer.capacity_per_second for seen in view.offers if seen.offer.tier is Tier.FLOOR]
+    """Return the rent of a unit of work at the cheapest offer that costs anything (a floor where nothing is rented), USD."""
+    prices = [seen.usd_per_unit for seen in rented(view) if seen.usd_per_replica_hour is not None and seen.usd_per_unit > 0.0]
+    if not prices:
+        floors = [seen for seen in view.offers if seen.offer.tier is Tier.FLOOR]
+        prices = [marginal_usd_per_second(seen) / seen.offer.capacity_per_second for seen in floors]
     return min((price for price in prices if price > 0.0), default=0.0)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controlplane.contracts.fleet import Tier
-from policies.headroom import MISSED_SECONDS, aimed_at, covered, lenience, start_headroom
+from policies.headroom import MISSED_SECONDS, aimed_at, body_of, covered, lenience
 from policies.layers import Worth
 from policies.view import Array, Headroom, OfferView, Outlook, Rehearsal, View
 
@@ -45,6 +45,10 @@ COVER_SPAN, PRICE_SPAN, START_LEAN = 1.15, 2.0, 1.7
 BACKLOG_DRAIN_SECONDS = 60.0
 PATIENCE_SECONDS = 10.0
 SLOTS_PER_LEAD = 16
+# Who was away for longer, or whose clock was set back, begins with empty queues, knowing what it knew.
+LONGEST_GAP_SECONDS = 3600.0
+# So much late work speaks for a world that queues before any was seen.
+BELIEVED_LATE_SECONDS = 5.0
 # The other family must be so much cheaper to be changed to; where no rule keeps the SLO, the last tenth of misses is worth nothing.
 SWITCH_BELOW = 0.97
 WORTH_A_TENTH = 1.1
@@ -63,8 +67,17 @@ class Rule(NamedTuple):
 
 
 def watch(known: Rehearsal | None, view: View, headroom: Headroom | None, seconds: float) -> Rehearsal | None:
-    """Return the rehearsal after `seconds` of the demand that was seen: each column's queue, what it missed and what it paid for."""
-    if known is None or headroom is None or seconds <= 0.0 or view.demand_per_second is None:
+    """Return the rehearsal after `seconds` of the demand that was seen: each column's queue, what it missed and what it paid for.
+
+    One that was kept with other rules says nothing: None.
+    """
+    if known is None or len(known.missed) != len(_NOTHING):
+        return None
+    if headroom is None or view.demand_per_second is None or not known.slots_unix:
+        return known
+    if not 0.0 <= view.now_unix - known.slots_unix[-1] <= LONGEST_GAP_SECONDS:
+        return replace(known, backlog=_NOTHING, slots_unix=(), late_share=0.0)
+    if seconds <= 0.0:
         return known
     demand, typical = view.demand_per_second, headroom.typical_per_second
     queues = np.append(_QUEUES, known.is_queueing)
@@ -90,7 +103,8 @@ def serve(
 ) -> tuple[Array, Array]:
     """Return the late work of each column and its backlog after `seconds` of steady demand, f64[columns] in units of work.
 
-    A queue longer than `patience_seconds` makes all that joins it late; where a column does not queue, only the excess is, and is gone.
+    While the queue is longer than `patience_seconds` all that comes is late. Where columns do not queue, late work is gone at once, and
+    a queue that is as long as patience stays so.
     """
     joins = np.where(queues, demand, 0.0)
     barrier, growth = ready * patience_seconds, demand - ready
@@ -104,14 +118,17 @@ def serve(
 
 
 def _told_apart(known: Rehearsal, view: View, seconds: float) -> tuple[float, float]:
-    """Return the share of late work that waited on rather than being shed, and the seconds of work that were late."""
+    """Return the share of late work that waited on rather than being shed, and the seconds of work that were late.
+
+    Nothing is learnt where the queue has drained by now: it may have been either.
+    """
     late = (view.late_share or 0.0) * seconds
-    if late <= 0.0:
-        return known.queued_share, known.late_seconds
     ready = sum(seen.ready * seen.offer.capacity_per_second for seen in view.offers)
+    if late <= 0.0 or (view.backlog < ready and (view.demand_per_second or 0.0) <= ready):
+        return known.queued_share, known.late_seconds
     waits = 1.0 if view.backlog > 1.01 * _patience(view) * ready else 0.0
     late_seconds = known.late_seconds + late
-    return known.queued_share + (waits - known.queued_share) * late / late_seconds, late_seconds
+    return known.queued_share + (waits - known.queued_share) * late / (late_seconds + BELIEVED_LATE_SECONDS), late_seconds
 
 
 def _patience(view: View) -> float:
@@ -120,18 +137,19 @@ def _patience(view: View) -> float:
 
 def foreseen(known: Rehearsal | None) -> tuple[float, float]:
     """Return the share of the last interval's work that the rule in use was late with here, and what it is late with on average."""
-    return (known.late_share, float(known.missed[known.column])) if known is not None else (0.0, 0.0)
+    return (known.late_share, float(known.missed[known.column])) if known is not None and known.slots_unix else (0.0, 0.0)
 
 
-def rule_in_use(known: Rehearsal | None, headroom: Headroom, attainment: float) -> Rule:
-    """Return the chosen rule with what feedback adds to it; feedback alone where nothing could be rehearsed."""
+def rule_in_use(known: Rehearsal | None, headroom: Headroom) -> Rule:
+    """Return the chosen rule with what feedback has added since rehearsing began; feedback alone where nothing could be rehearsed."""
     if known is None:
         return Rule(log_factor=headroom.log_factor)
-    added = headroom.log_factor - start_headroom(attainment, 0.0).log_factor
+    added = headroom.log_factor - known.neutral_log_factor
     number = known.column % RULES
     if number < len(COVERS):
         return Rule(log_factor=float(_LOG_COVERS[number]) + added)
-    return Rule(is_price=True, log_factor=log(PRICES[number - len(COVERS)]) + PRICE_EXPONENT * added)
+    price = log(PRICES[number - len(COVERS)]) + PRICE_EXPONENT * added
+    return Rule(is_price=True, log_factor=max(price, log(PRICES[0])))
 
 
 def rehearse(known: Rehearsal | None, view: View, headroom: Headroom | None) -> Rehearsal | None:
@@ -140,11 +158,12 @@ def rehearse(known: Rehearsal | None, view: View, headroom: Headroom | None) -> 
     if headroom is None or view.outlook is None or not rented:
         return known
     if known is None:
-        known = Rehearsal(0, _NOTHING, _NOTHING, (), np.zeros((0, IN_USE + 1)), _PRIOR_MISSED, _NOTHING)
+        no_slots = np.zeros((0, IN_USE + 1))
+        known = Rehearsal(0, _NOTHING, _NOTHING, (), no_slots, _PRIOR_MISSED, _NOTHING, neutral_log_factor=headroom.log_factor)
     cheapest = min(rented, key=lambda seen: seen.usd_per_unit)
     known = replace(known, column=choose(known, headroom, view.fleet.slo.attainment))
     need, most = _wanted(known, view, view.outlook, headroom, cheapest)
-    return _holding(known, need, most, view.now_unix, cheapest.offer.lead_time_seconds)
+    return _holding(known, need, most, view, cheapest.offer.lead_time_seconds)
 
 
 def choose(known: Rehearsal, headroom: Headroom, attainment: float) -> int:
@@ -162,7 +181,7 @@ def _wanted(known: Rehearsal, view: View, outlook: Outlook, headroom: Headroom, 
     offer, horizons, lead = cheapest.offer, outlook.horizons_seconds, cheapest.offer.lead_time_seconds
     first = min(int(np.searchsorted(horizons, lead - 1.0)), len(horizons) - 1)
     cover_end, price_end = (max(int(np.searchsorted(horizons, span * lead, side="right")), first + 1) for span in (COVER_SPAN, PRICE_SPAN))
-    level = covered(outlook, headroom, _LOG_COVERS)[:cover_end]
+    level = covered(body_of(outlook)[:cover_end], headroom, _LOG_COVERS)
     starts, stays = _blends(tuple(outlook.quantiles.tolist()))
     rules = np.append(_RULES, known.column % RULES)
     need = np.concatenate((level[first:].min(axis=0), (outlook.demand[first:price_end] @ starts).min(axis=0)))[rules]
@@ -170,7 +189,7 @@ def _wanted(known: Rehearsal, view: View, outlook: Outlook, headroom: Headroom, 
     overdue = np.maximum(known.backlog - _patience(view) * known.held, 0.0) / BACKLOG_DRAIN_SECONDS
     size = offer.capacity_per_second * offer.replicas_per_lot
     floor = sum(seen.offer.capacity_per_second * seen.offer.max_replicas for seen in view.offers if seen.offer.tier is Tier.FLOOR)
-    top = floor + offer.capacity_per_second * offer.max_replicas
+    top = floor + sum(seen.offer.capacity_per_second * seen.offer.max_replicas for seen in view.offers if seen.offer.tier is Tier.BURST)
     need, most = (np.clip(np.ceil((rate + overdue - floor) / size - LEAST_OF_A_LOT) * size + floor, floor, top) for rate in (need, most))
     return need, np.maximum(need, most)
 
@@ -187,11 +206,15 @@ def _blends(quantiles: tuple[float, ...]) -> tuple[Array, Array]:
     return starts, stays
 
 
-def _holding(known: Rehearsal, need: Array, most: Array, now: float, lead: float) -> Rehearsal:
+def _holding(known: Rehearsal, need: Array, most: Array, view: View, lead: float) -> Rehearsal:
     """Return what columns hold after this decision. Ready is the least that was held for a lead time: pending is cancelled first."""
+    now, behavior = view.now_unix, view.fleet.behavior
     if not known.slots_unix:
-        return replace(known, held=need, paid=need, slots_unix=(now,), slots=need[None, :])
+        paid = known.paid if known.seen_seconds > 0.0 else need
+        return replace(known, held=need, paid=paid, slots_unix=(now,), slots=need[None, :])
     held = np.minimum(np.maximum(known.held, need), most)
+    tolerance = np.where(held > known.held, behavior.scale_up.tolerance, behavior.scale_down.tolerance)
+    held = np.where(np.abs(held - known.held) <= tolerance * known.held, known.held, held)
     times, slots = known.slots_unix, known.slots
     if len(times) > 1 and now - times[-2] < lead / SLOTS_PER_LEAD:
         times, slots = times[:-1], np.vstack((slots[:-2], np.minimum(slots[-2], slots[-1]), held))

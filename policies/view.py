@@ -181,8 +181,9 @@ class Rehearsal:
     """What candidate rules would have done, f64[columns], in units of work (per second): see `policies.rehearsal`.
 
     `column` is that of the rule in use, `late_share` what it was late with last. `slots` f64[slots, columns] is the least that was held
-    since each of `slots_unix`. `missed` is the share of work that would have missed the SLO over the last weeks, `paid` the capacity paid
-    for. `queued_share` of late work waits on instead of being shed, as `late_seconds` of it say.
+    from each of `slots_unix` to the next. `missed` is the share of work that would have missed the SLO over the last weeks, `paid` the
+    capacity paid for. `queued_share` of late work waits on instead of being shed, as `late_seconds` of it say. Feedback counts from
+    `neutral_log_factor` on.
     """
 
     column: int
@@ -196,6 +197,7 @@ class Rehearsal:
     queued_share: float = 1.0
     late_seconds: float = 0.0
     seen_seconds: float = 0.0
+    neutral_log_factor: float = 0.0
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Rehearsal) and all(

@@ -16,7 +16,7 @@ from policies.decide import decide, start_memory
 from policies.headroom import learn_headroom, start_headroom
 from policies.rehearsal import COVERS, IN_USE, PRICES, RULES, choose, foreseen, rehearse, rule_in_use, serve, watch
 from policies.view import Memory, Rehearsal
-from tests.unit.decide_stories import BURST, RESERVED, START, flat, fleet_of, view_of
+from tests.unit.decide_stories import BURST, DEARER, RESERVED, START, flat, fleet_of, view_of
 
 MINUTE, DAY = 60.0, 86400.0
 FLEET = fleet_of(BURST, spill=None, attainment=0.99)
@@ -144,13 +144,15 @@ def test_a_miss_that_the_rehearsal_foresaw_teaches_feedback_nothing() -> None:
 def test_feedback_is_added_to_the_rule_and_stands_alone_where_nothing_can_be_rented() -> None:
     headroom = start_headroom(0.999, 100.0)
     more = headroom._replace(log_factor=headroom.log_factor + 0.1)
-    covering, pricing = rehearsed({}, {}, FIFTH_COVER), rehearsed({}, {}, RULES + FIFTH_PRICE)
-    covers, prices = rule_in_use(covering, more, 0.999), rule_in_use(pricing, more, 0.999)
+    covering, pricing = (
+        replace(rehearsed({}, {}, column), neutral_log_factor=headroom.log_factor) for column in (FIFTH_COVER, RULES + FIFTH_PRICE)
+    )
+    covers, prices = rule_in_use(covering, more), rule_in_use(pricing, more)
     assert not covers.is_price
     assert covers.log_factor == pytest.approx(log(COVERS[4]) + 0.1)
     assert prices.is_price
     assert prices.log_factor == pytest.approx(log(PRICES[4]) + 0.5)
-    assert rule_in_use(None, more, 0.999).log_factor == more.log_factor
+    assert rule_in_use(None, more).log_factor == more.log_factor
     floor_only = fleet_of(RESERVED, spill=None)
     assert rehearse(None, view_of(floor_only, flat(10.0)), headroom) is None
     assert foreseen(None) == (0.0, 0.0)
@@ -160,8 +162,78 @@ def test_a_rehearsal_comes_back_from_a_snapshot_as_it_was() -> None:
     memory, *_ = lived(FLEET, 0.2, queues=True)
     adapter = TypeAdapter(Memory)
     again = adapter.validate_json(adapter.dump_json(memory))
-    assert again.rehearsal == memory.rehearsal
     assert again == memory
+    assert memory.rehearsal is not None
+    assert again != replace(memory, rehearsal=replace(memory.rehearsal, paid=memory.rehearsal.paid + 1.0))
+
+
+def test_no_feedback_takes_the_price_of_a_miss_below_what_buys_anything() -> None:
+    """A layer is worth nothing at less than its own rent, and without spill somebody would wait for ever."""
+    headroom = start_headroom(0.99, 100.0)._replace(log_factor=log(0.6))
+    assert rule_in_use(rehearsed({}, {}, RULES + len(COVERS)), headroom).log_factor == pytest.approx(log(2.0))
+
+
+def test_a_small_cheap_offer_beside_a_dearer_one_does_not_end_what_the_rules_may_hold() -> None:
+    fleet = fleet_of(replace(BURST, max_replicas=2), DEARER, spill=None, attainment=0.99)
+    memory = start_memory(START)
+    for minute in range(0, 2 * 1440, 5):
+        demand = 135.0 if minute % 40 < 6 else 100.0
+        view = view_of(fleet, flat(100.0, 0.1), {"burst": 2, "dearer": 12}, minute=float(minute), demand_per_second=demand)
+        verdict, memory = decide(replace(view, late_share=0.0), memory)
+    assert memory.rehearsal is not None
+    assert memory.rehearsal.held.max() > 135.0, "two replicas carry 20"
+    assert sum(verdict.targets.values()) >= 10
+
+
+@pytest.mark.parametrize("jump", [10 * 60.0, -6 * 60.0], ids=["away for ten hours", "clock set back six hours"])
+def test_a_gap_or_a_clock_that_goes_back_begins_with_empty_queues_and_what_was_known(jump: float) -> None:
+    """Ten hours of the first reading, three times what is usual, would be a queue that lasts for days."""
+    headroom = start_headroom(0.99, 100.0)
+    known: Rehearsal | None = None
+    for minute in range(600):
+        view = view_of(FLEET, flat(100.0), minute=float(minute))
+        known = rehearse(watch(known, view, headroom, MINUTE), view, headroom)
+    assert known is not None
+    view = view_of(FLEET, flat(100.0), minute=600.0 + jump, demand_per_second=300.0)
+    after = rehearse(watch(known, view, headroom, max(jump, 0.0) * MINUTE), view, headroom)
+    assert after is not None
+    assert np.array_equal(after.missed, known.missed)
+    assert np.array_equal(after.paid, known.paid)
+    assert not after.backlog.any()
+    assert after.slots_unix == (view.now_unix,)
+    assert foreseen(replace(after, slots_unix=())) == (0.0, 0.0)
+
+
+def test_what_was_kept_with_other_rules_is_rehearsed_anew() -> None:
+    """As after an upgrade that has other rules: nothing raises, and it begins again."""
+    fewer = np.zeros(7)
+    known = Rehearsal(3, fewer, fewer, (START,), np.zeros((1, 7)), fewer, fewer)
+    memory = replace(start_memory(START), rehearsal=known, headroom=start_headroom(0.99, 100.0))
+    _, after = decide(view_of(FLEET, flat(100.0), {"burst": 10}, minute=1.0), memory)
+    assert after.rehearsal is not None
+    assert len(after.rehearsal.missed) == IN_USE + 1
+
+
+def test_a_stricter_slo_is_no_feedback() -> None:
+    """Feedback counts from where it stood when rehearsing began, whatever attainment the policy asks for later."""
+    memory, *_ = lived(FLEET, 0.1, queues=True)
+    headroom, known = memory.headroom, memory.rehearsal
+    assert headroom is not None
+    assert known is not None
+    for attainment in (0.99, 0.999):
+        view = replace(view_of(fleet_of(BURST, spill=None, attainment=attainment), flat(100.0, 0.1)), now_unix=known.slots_unix[-1])
+        chosen = rehearse(known, view, headroom)
+        assert chosen is not None
+        added = rule_in_use(chosen, headroom).log_factor - log(np.append(COVERS, PRICES)[chosen.column % RULES])
+        assert abs(added) <= 5.0 * abs(headroom.log_factor) + 1e-9
+
+
+def test_a_cheap_floor_that_may_be_given_back_does_not_set_the_price_of_a_miss() -> None:
+    """At an opportunity of 1 USD/h ten times its worth would never rent anything for 36 USD/h."""
+    metered = replace(RESERVED, min_replicas=0, opportunity_usd_per_replica_hour=1.0)
+    fleet = fleet_of(metered, BURST, spill=None, attainment=0.99)
+    verdict, _ = decide(view_of(fleet, flat(200.0), {"reserved": 4}), start_memory(START))
+    assert verdict.targets["burst"] >= 16
 
 
 def test_slots_stay_few_however_often_is_decided() -> None:
