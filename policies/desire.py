@@ -16,16 +16,13 @@ from policies.headroom import level_to_cover, start_headroom
 from policies.layers import Grid, Priced, Worth, grid_of, kept, lay_out, priced, scaled, started, with_backlog
 from policies.memory import cheapest_usd_per_unit
 from policies.moves import by_price, held_of, lots_up, most_of
-from policies.rehearsal import rule_in_use
+from policies.rehearsal import BACKLOG_DRAIN_SECONDS, KEEP_MARGIN, LEAST_OF_A_LOT, rule_in_use
 from policies.view import Memory, OfferView, Outlook, Targets, View
 
-# Waiting work is worked off within a minute of the first replica that can be had for it.
-BACKLOG_DRAIN_SECONDS = 60.0
 BACKLOG_MARGIN_SECONDS = 120.0
 # Without spill a level is covered whose worth nobody states: a layer of which a tenth is below the level is held,
 # and what is held is let go only once it is a fifth above.
-COVER_MULTIPLE = 10.0
-KEEP_MARGIN = 1.2
+COVER_MULTIPLE = 1.0 / LEAST_OF_A_LOT
 SMALLEST_MISS = 1e-4
 LEAST_ADVANTAGE = 0.1
 # A fleet sleeps where nothing is there, nothing waits, and less than a hundredth of a replica is foreseen ten minutes beyond a boot.
@@ -64,7 +61,7 @@ def unserved_usd_per_unit(view: View) -> float:
 
 def _spilling(view: View, outlook: Outlook, memory: Memory, held: Targets) -> Outlay:
     """With spill: the whole forecast, at spill's price as far as spill may go, then at the price of a miss."""
-    grid = with_backlog(grid_of(outlook, view.demand_age_seconds), _overdue(view), BACKLOG_DRAIN_SECONDS, _backlog_until(view))
+    grid = _with_waiting(grid_of(outlook, view.demand_age_seconds), view)
     price = view.fleet.spill.usd_per_unit if view.fleet.spill is not None else 0.0
     miss = cheapest_usd_per_unit(view) / max(1.0 - view.fleet.slo.attainment, SMALLEST_MISS)
     outlay = priced(grid, Worth(price, spill_limit(held, view, memory), max(miss, price)))
@@ -77,14 +74,16 @@ def _covering(view: View, outlook: Outlook, memory: Memory) -> Outlay:
     headroom = memory.headroom or start_headroom(view.fleet.slo.attainment, view.demand_per_second or 0.0)
     rule = rule_in_use(memory.rehearsal, headroom)
     if rule.is_price:
-        grid = with_backlog(grid_of(outlook, view.demand_age_seconds), _overdue(view), BACKLOG_DRAIN_SECONDS, _backlog_until(view))
-        outlay = priced(grid, Worth(exp(rule.log_factor) * rent))
+        outlay = priced(_with_waiting(grid_of(outlook, view.demand_age_seconds), view), Worth(exp(rule.log_factor) * rent))
         return Outlay(outlay, outlay)
     level = level_to_cover(outlook, headroom._replace(log_factor=rule.log_factor))
-    grid = lay_out(outlook.horizons_seconds, level, _CERTAIN, view.demand_age_seconds)
-    grid = with_backlog(grid, _overdue(view), BACKLOG_DRAIN_SECONDS, _backlog_until(view))
+    grid = _with_waiting(lay_out(outlook.horizons_seconds, level, _CERTAIN, view.demand_age_seconds), view)
     worth = Worth(COVER_MULTIPLE * rent, boots_repaid=1.0, kept_times=1.0)
     return Outlay(priced(scaled(grid, KEEP_MARGIN), worth), priced(grid, worth))
+
+
+def _with_waiting(grid: Grid, view: View) -> Grid:
+    return with_backlog(grid, _overdue(view), BACKLOG_DRAIN_SECONDS, _backlog_until(view))
 
 
 def _overdue(view: View) -> float:

@@ -38,11 +38,13 @@ PRIOR_SECONDS = 43200.0
 _PRIOR_MISSED = np.concatenate((0.02 * COVERS**-6.0, 0.5 * PRICES**-1.1, 0.006 * COVERS**-6.0, 0.075 * PRICES**-1.2, (0.01,)))
 # By these a price must rise by the fifth power to say as much as a multiple.
 PRICE_EXPONENT = 5.0
-# The layers' rule in a word: what covers is bought over a lead time and a seventh, what pays over two and only well above its price.
-KEEP_MARGIN = 1.2
+# What covers is bought where a tenth of a lot is below the level, and let go once it is a fifth above. `policies.desire` keeps to these.
 LEAST_OF_A_LOT = 0.1
-COVER_SPAN, PRICE_SPAN, START_LEAN = 1.15, 2.0, 1.7
+KEEP_MARGIN = 1.2
+# Waiting work is worked off within a minute of the first replica that can be had for it.
 BACKLOG_DRAIN_SECONDS = 60.0
+# The layers' rule in a word: what covers is bought over a lead time and a seventh, what pays over two and only well above its price.
+COVER_SPAN, PRICE_SPAN, START_LEAN = 1.15, 2.0, 1.7
 PATIENCE_SECONDS = 10.0
 SLOTS_PER_LEAD = 16
 # Who was away for longer, or whose clock was set back, begins with empty queues, knowing what it knew.

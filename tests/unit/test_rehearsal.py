@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from controlplane.contracts.fleet import Fleet
+from controlplane.contracts.fleet import Fleet, Spill
 from controlplane.sim.router import route
 from policies.decide import decide, start_memory
+from policies.desire import desire
 from policies.headroom import learn_headroom, start_headroom
 from policies.rehearsal import COVERS, IN_USE, PRICES, RULES, choose, foreseen, rehearse, rule_in_use, serve, watch
 from policies.view import Memory, Rehearsal
@@ -214,18 +215,59 @@ def test_what_was_kept_with_other_rules_is_rehearsed_anew() -> None:
     assert len(after.rehearsal.missed) == IN_USE + 1
 
 
-def test_a_stricter_slo_is_no_feedback() -> None:
-    """Feedback counts from where it stood when rehearsing began, whatever attainment the policy asks for later."""
-    memory, *_ = lived(FLEET, 0.1, queues=True)
-    headroom, known = memory.headroom, memory.rehearsal
-    assert headroom is not None
-    assert known is not None
+def test_what_feedback_had_learnt_before_rehearsing_began_is_not_counted_twice() -> None:
+    """A factor of 1.8 from a time without rehearsal is where feedback stands still, whatever attainment the policy asks for."""
+    learnt = start_headroom(0.99, 100.0)._replace(log_factor=log(1.8))
     for attainment in (0.99, 0.999):
-        view = replace(view_of(fleet_of(BURST, spill=None, attainment=attainment), flat(100.0, 0.1)), now_unix=known.slots_unix[-1])
-        chosen = rehearse(known, view, headroom)
-        assert chosen is not None
-        added = rule_in_use(chosen, headroom).log_factor - log(np.append(COVERS, PRICES)[chosen.column % RULES])
-        assert abs(added) <= 5.0 * abs(headroom.log_factor) + 1e-9
+        known = rehearse(None, view_of(fleet_of(BURST, spill=None, attainment=attainment), flat(100.0)), learnt)
+        assert known is not None
+        assert known.column < len(COVERS)
+        assert rule_in_use(known, learnt).log_factor == pytest.approx(log(COVERS[known.column]))
+
+
+def test_a_price_of_a_miss_holds_the_layers_that_spill_at_that_price_would() -> None:
+    """The rule in use reaches the decision: at four rents a quantile of demand is held, at a cover of two all of it twice."""
+    outlook, headroom = flat(100.0, 0.5), start_headroom(0.99, 100.0)._replace(peak_per_second=1000.0)
+    priced = rehearsed({}, {}, len(COVERS) + 2)
+    at_price, _ = desire(view_of(FLEET, outlook), replace(start_memory(START), headroom=headroom, rehearsal=priced))
+    hosted = Spill("hosted", PRICES[2] * 36.0 / (10.0 * 3600.0))
+    as_spill, _ = desire(view_of(fleet_of(BURST, spill=hosted), outlook), start_memory(START))
+    covered, _ = desire(view_of(FLEET, outlook), replace(start_memory(START), headroom=headroom, rehearsal=rehearsed({}, {}, 14)))
+    assert PRICES[2] == pytest.approx(4.0)
+    assert at_price == as_spill == {"burst": 12}, "0.75 of the time demand is below 125"
+    assert covered["burst"] >= 20
+
+
+def test_what_rules_hold_begins_at_the_floor_and_falls_only_well_below_what_was_needed() -> None:
+    """Four floor replicas carry 40; covered as forecast, 100 need 100 and 90 keep them, and 70 keep what covers 84."""
+    fleet, headroom = fleet_of(RESERVED, BURST, spill=None, attainment=0.99), start_headroom(0.99, 100.0)
+    as_forecast = 6
+    assert COVERS[as_forecast] == pytest.approx(1.055, abs=0.001)
+    first = rehearse(None, view_of(fleet, flat(20.0)), headroom._replace(typical_per_second=20.0))
+    assert first is not None
+    assert first.held.min() == first.held[as_forecast] == 40.0
+    known: Rehearsal | None = None
+    for minute, level in enumerate((100.0, 90.0, 70.0)):
+        view = view_of(fleet, flat(level), minute=float(minute))
+        known = rehearse(watch(known, view, headroom, MINUTE), view, headroom._replace(typical_per_second=level))
+        assert known is not None
+        assert known.held[as_forecast] == (110.0, 110.0, 90.0)[minute]
+
+
+def test_what_was_paid_and_missed_is_averaged_over_what_was_seen() -> None:
+    """Half a day of belief and half a day of nothing missed leave half of it, and the capacity half-way."""
+    headroom = start_headroom(0.99, 100.0)
+    known = rehearse(None, view_of(FLEET, flat(100.0)), headroom)
+    assert known is not None
+    believed, held_first = known.missed[20], known.paid[20]
+    known = replace(known, held=known.held * 3.0)
+    for minute in range(1, 721):
+        known = replace(known, slots_unix=(START + (minute - 1) * MINUTE,), slots=known.held[None, :])
+        after = watch(known, view_of(FLEET, flat(100.0), minute=float(minute)), headroom, MINUTE)
+        assert after is not None
+        known = after
+    assert known.missed[20] == pytest.approx(believed / 2.0, rel=0.01)
+    assert known.paid[20] == pytest.approx(2.0 * held_first, rel=0.01)
 
 
 def test_a_cheap_floor_that_may_be_given_back_does_not_set_the_price_of_a_miss() -> None:
